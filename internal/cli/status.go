@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// The statuses of the command.
+const (
+	StatusDone        = 0   // all that was asked was done
+	StatusPartly      = 1   // done, but some items failed or are unknown
+	StatusUsage       = 2   // the command line, the policy or the set-up is wrong; nothing was done
+	StatusInterlock   = 3   // stopped before the first deletion
+	StatusLedger      = 4   // the ledger does not verify
+	StatusInterrupted = 130 // a person asked for the end
+)
+
+// problem is an error for people: what is wrong and what to type. It carries
+// the status with which the command ends.
+type problem struct {
+	status int
+	text   string
+	hints  []string
+}
+
+func (p *problem) Error() string { return p.text }
+
+// usage returns a problem of the command line or the set-up.
+func usage(text string, hints ...string) *problem {
+	return &problem{status: StatusUsage, text: text, hints: hints}
+}
+
+// ended ends a command with a status and no further word: its result says why.
+type ended int
+
+func (e ended) Error() string { return fmt.Sprintf("status %d", int(e)) }
+
+// conclude prints what err says to a person and returns the status.
+func (a *app) conclude(err error) int {
+	var e ended
+	if err == nil {
+		return StatusDone
+	}
+	if errors.As(err, &e) {
+		return int(e)
+	}
+	if a.stopped() && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		a.complain("interrupted, nothing was begun that is not finished")
+		return StatusInterrupted
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return StatusDone
+	}
+	var p *problem
+	if !errors.As(err, &p) {
+		p = usage(cause(err))
+	}
+	a.complain(p.text, p.hints...)
+	return p.status
+}
+
+// complain prints one problem on stderr. It is the only place that prints hints.
+func (a *app) complain(text string, hints ...string) {
+	printProblem(a.env.Stderr, text, hints)
+}
+
+func printProblem(w io.Writer, text string, hints []string) {
+	fmt.Fprintf(w, "epitaph: %s\n", text)
+	for _, h := range hints {
+		fmt.Fprintf(w, "hint: %s\n", h)
+	}
+}
+
+// cause says in safe words why an operation failed: the text of a driver or of
+// the operating system may hold a path, a host or a value and is not printed.
+func cause(err error) string {
+	var dns *net.DNSError
+	var op *net.OpError
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "permission denied"
+	case errors.Is(err, fs.ErrNotExist):
+		return "it does not exist"
+	case errors.Is(err, fs.ErrExist):
+		return "it exists already"
+	case errors.Is(err, syscall.EROFS):
+		return "the file system is read-only"
+	case errors.Is(err, syscall.ENOSPC):
+		return "no space left"
+	case errors.Is(err, syscall.EISDIR):
+		return "it is a directory"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "a part of the path is not a directory"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the connection was refused"
+	case errors.As(err, &dns):
+		return "the host name cannot be resolved"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return "it took too long"
+	case errors.As(err, &op):
+		return "the network failed"
+	default:
+		return "error of type " + typeOf(err)
+	}
+}
+
+// typeOf names the innermost type of err that tells something.
+func typeOf(err error) string {
+	name := fmt.Sprintf("%T", err)
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return strings.TrimPrefix(name, "*")
+		}
+		err = next
+		if n := fmt.Sprintf("%T", err); n != "*errors.errorString" && n != "*fmt.wrapError" {
+			name = n
+		}
+	}
+}
