@@ -187,7 +187,13 @@ func (s *Server) start() error {
 		return err
 	}
 	s.proc, s.done = cmd.Process, done
-	return s.await(60 * time.Second)
+	err = s.await(60 * time.Second)
+	if err != nil {
+		_ = s.proc.Kill()
+		<-s.done
+		s.proc = nil
+	}
+	return err
 }
 
 func (s *Server) await(limit time.Duration) error {
@@ -263,8 +269,18 @@ func (s *Server) Kill(t testing.TB) {
 // address.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	if err := s.start(); err != nil {
-		t.Fatal(err)
+	// The children of a killed server end a moment after it, and a new server
+	// refuses to start while one is left.
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := s.start()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
