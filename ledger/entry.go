@@ -80,15 +80,25 @@ type Item struct {
 	Print   string
 	Anchor  time.Time
 	Bytes   int64
-	Parts   []Part
+	// Values are what the record said of its parts when the intent was written,
+	// by kind of part, tuple and value, so that an intent finished later can
+	// still tell whether the record has changed. Nil when there were none.
+	Values [][][]string
+	Parts  []Part
 }
 
 // Part is a file or object that goes with an item.
 type Part struct {
 	Store   string
 	Locator string
-	Print   string
-	Bytes   int64
+	// Print is the version that was seen and may be erased; empty when the part
+	// was not there.
+	Print string
+	Bytes int64
+	// Gone reports a part that an earlier outcome already recorded as erased:
+	// the item is handed on because the rest of it is still to go. Such a part is
+	// not counted again.
+	Gone bool
 }
 
 // Result is what became of one item and its parts.
