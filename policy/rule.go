@@ -4,6 +4,8 @@
 package policy
 
 import (
+	"cmp"
+	"math"
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
@@ -13,14 +15,21 @@ import (
 type Policy struct {
 	// Path is the file's name as given, for messages.
 	Path   string
-	Ledger string // DSN: "sqlite:epitaph.db" (relative to the file's folder) or "postgres://…"
-	Stores []Store
-	Rules  []Rule
+	Ledger string  // DSN: "sqlite:epitaph.db" (relative to the file's folder) or "postgres://…"
+	Stores []Store // in the order of the file
+	Rules  []Rule  // in the order of the file
+	// Limits has the defaults filled in.
 	Limits Limits
+	// Enabled is the switch of the whole policy. When it is off, every rule is.
+	Enabled bool
+	// DryRun makes a purge show what it would do and touch nothing, unless the
+	// command line says --dry-run=false.
+	DryRun bool
 	// Schedule is a five-field cron expression, checked; empty when not given.
 	Schedule string
 	// Zone is where Schedule is read; UTC when not given.
-	Zone *time.Location
+	Zone     *time.Location
+	schedule schedule
 	// Hash is the SHA-256 of the policy's canonical form with variables filled
 	// in and credentials taken out. Two spellings of one policy have one hash.
 	Hash [32]byte
@@ -63,8 +72,12 @@ type Rule struct {
 	// Kind is the field's word for the items: "record" for rows, "file" for
 	// files, "object" for objects unless the rule says otherwise ("export",
 	// "log", "session", …). It names log events and summary lines.
-	Kind       string
+	Kind string
+	// Enabled is false when the rule or the whole policy is switched off; Off
+	// then says by which line and variable, for people: "enabled on line 31
+	// (variable PUBLIC_MODE)".
 	Enabled    bool
+	Off        string
 	Retain     Period
 	Store      string    // the root's store
 	StoreKind  StoreKind // of that store
@@ -75,8 +88,10 @@ type Rule struct {
 	InUse      string
 	Parts      []Part
 	Links      []connector.Link
-	Limits     Limits // the policy's, with the rule's own on top
-	Pos        Pos
+	// CrossMounts is that of the rule's store.
+	CrossMounts bool
+	Limits      Limits // the policy's, with the rule's own on top and defaults filled in
+	Pos         Pos
 }
 
 // Part is a template for the files or objects that go with an item.
@@ -84,8 +99,15 @@ type Part struct {
 	Kind StoreKind // Files or Objects
 	// Store is the store's name as a template: "disk", or with references.
 	Store Template
-	// Path is the locator as a template.
+	// Path is the locator as a template. A path of files that ends in a slash
+	// names a directory with all that is in it; see Tree.
 	Path Template
+	// Tree reports that Path names a whole directory.
+	Tree bool
+	// Buckets tells, where Store has references, which store holds the bucket
+	// that a record names. A record that names a bucket of no store is Invalid:
+	// a row must not be able to send a deletion anywhere.
+	Buckets map[string]string
 	// Want is what the templates need of the record: their references in the
 	// order in which they appear, store first, with referenced_by and when.
 	Want connector.Want
@@ -99,10 +121,10 @@ type Template struct {
 	Refs     []connector.Ref
 }
 
-// Limits are the interlocks of a run. The zero value of a field means that the
-// policy gives none and the default holds.
+// Limits are the interlocks of a run. In a parsed policy every field is set;
+// elsewhere the zero value of a field means that the default holds.
 type Limits struct {
-	Items int64 // most items one run may take of one rule; default 10000
+	Items int64 // most items one run may take of one rule; default 10000, Unlimited for no limit
 	Share Share // most of a rule's collection one run may take; default 25 %
 	// Missing is the most of a rule's parts that may be missing before the run
 	// stops: a wrong template or root looks just like that. Default 50 %, and
@@ -111,6 +133,24 @@ type Limits struct {
 	// ClockJump is the longest silence since the ledger's newest entry that is
 	// believed without a person's word. Default 45 days.
 	ClockJump Period
+}
+
+// Unlimited is the value of Limits.Items that no count exceeds.
+const Unlimited = math.MaxInt64
+
+// DefaultLimits returns the limits of a policy that gives none.
+func DefaultLimits() Limits {
+	return Limits{Items: 10_000, Share: 250_000, Missing: 500_000, ClockJump: Period{Days: 45}}
+}
+
+// Or returns l with every field that is not set taken from other.
+func (l Limits) Or(other Limits) Limits {
+	return Limits{
+		Items:     cmp.Or(l.Items, other.Items),
+		Share:     cmp.Or(l.Share, other.Share),
+		Missing:   cmp.Or(l.Missing, other.Missing),
+		ClockJump: cmp.Or(l.ClockJump, other.ClockJump),
+	}
 }
 
 // Share is a share in parts per million: 25 % is 250000.
@@ -128,4 +168,34 @@ type Decision struct {
 	Reason connector.Reason
 	// DueAt is the first instant at which the item is due, zero when undated.
 	DueAt time.Time
+}
+
+// Rule finds a rule by name.
+func (p *Policy) Rule(name string) (*Rule, bool) {
+	for i := range p.Rules {
+		if p.Rules[i].Name == name {
+			return &p.Rules[i], true
+		}
+	}
+	return nil, false
+}
+
+// Store finds a store by name.
+func (p *Policy) Store(name string) (*Store, bool) {
+	for i := range p.Stores {
+		if p.Stores[i].Name == name {
+			return &p.Stores[i], true
+		}
+	}
+	return nil, false
+}
+
+// StoreName returns the store that holds the part, given Part.Store with its
+// references filled in: that name itself, or the store of the bucket it names.
+func (p *Part) StoreName(filled string) (string, bool) {
+	if len(p.Store.Refs) == 0 {
+		return filled, true
+	}
+	name, ok := p.Buckets[filled]
+	return name, ok
 }
