@@ -1,0 +1,112 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/policy"
+)
+
+// Expand names the parts of an item by filling the rule's templates with the
+// item's values. Two values that name the same thing give one part. The parts
+// are in the order of the rule and of the values.
+//
+// The error says that the record names something no store may hold: a value
+// that is empty, climbs, starts with a slash or holds a NUL. The item is then
+// Invalid, stays, and loses nothing. The text holds no value.
+func Expand(r *policy.Rule, it connector.Item) ([]Part, error) {
+	if len(r.Parts) == 0 {
+		return nil, nil
+	}
+	n := 0
+	for _, ts := range it.Values {
+		n += len(ts)
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	if len(it.Values) > len(r.Parts) {
+		return nil, errors.New("more values than the rule has parts")
+	}
+	parts := make([]Part, 0, n)
+	for w, tuples := range it.Values {
+		for k, tuple := range tuples {
+			p, err := fill(&r.Parts[w], tuple)
+			if err != nil {
+				return nil, fmt.Errorf("parts[%d]: %w", w, err)
+			}
+			p.Want, p.Tuple = w, k
+			if i := indexOf(parts, p); i >= 0 {
+				parts[i].Also = append(parts[i].Also, Origin{w, k})
+				continue
+			}
+			parts = append(parts, p)
+		}
+	}
+	return parts, nil
+}
+
+// indexOf finds the part that names the same thing. Items have few parts; a map
+// would cost more than it saves until there are many.
+func indexOf(parts []Part, p Part) int {
+	for i := range parts {
+		if parts[i].Locator == p.Locator && parts[i].Store == p.Store {
+			return i
+		}
+	}
+	return -1
+}
+
+func fill(p *policy.Part, tuple connector.Tuple) (Part, error) {
+	ns, np := len(p.Store.Refs), len(p.Path.Refs)
+	if len(tuple) != ns+np {
+		return Part{}, fmt.Errorf("%d values for %d references", len(tuple), ns+np)
+	}
+	for _, v := range tuple[:ns] {
+		if v == "" || strings.ContainsAny(v, "/\x00") {
+			return Part{}, errors.New("a value names no store")
+		}
+	}
+	for _, v := range tuple[ns:] {
+		if err := climbs(v); err != nil {
+			return Part{}, err
+		}
+	}
+	loc := p.Path.Fill(tuple[ns:])
+	if err := climbs(loc); err != nil {
+		return Part{}, err
+	}
+	if p.Kind == policy.Files {
+		// One spelling for one thing: "a//b" and "a/./b" are "a/b".
+		if strings.HasSuffix(loc, "/") {
+			return Part{}, errors.New("a value names a directory")
+		}
+		if loc = path.Clean(loc); loc == "." {
+			return Part{}, errors.New("a value names the root")
+		}
+	}
+	return Part{Store: p.Store.Fill(tuple[:ns]), Locator: connector.Locator(loc)}, nil
+}
+
+// climbs refuses what could lead out of a root. A key of an object store may
+// hold such text lawfully, but gateways on file systems read it as a path; the
+// rare item stays and is reported.
+func climbs(s string) error {
+	switch {
+	case s == "":
+		return errors.New("a value is empty")
+	case s[0] == '/':
+		return errors.New("a value starts with a slash")
+	case strings.IndexByte(s, 0) >= 0:
+		return errors.New("a value holds a NUL")
+	}
+	for e := range strings.SplitSeq(s, "/") {
+		if e == ".." {
+			return errors.New("a value climbs with ..")
+		}
+	}
+	return nil
+}
