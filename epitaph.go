@@ -1,0 +1,2 @@
+// Package epitaph is the library's front door.
+package epitaph
