@@ -1,0 +1,1 @@
+../../internal/demo/schema_postgres.sql
