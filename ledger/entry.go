@@ -23,6 +23,13 @@ const (
 	Intent      Kind = "intent"    // a batch is about to be disposed of
 	Outcome     Kind = "outcome"   // what became of the batch of an intent
 	Incident    Kind = "incident"  // something a person must look at
+
+	// The kinds the ledger itself appends.
+	SealedOff  Kind = "ledger.sealed-off" // sealed texts were destroyed
+	Pruned     Kind = "ledger.pruned"     // a prefix of the ledger was let go
+	Forked     Kind = "ledger.forked"     // history was lost, and someone said why
+	Copied     Kind = "ledger.copied"     // the ledger was moved here from another database
+	KeyRotated Kind = "ledger.key"        // another key signs checkpoints from here on
 )
 
 // Entry is one act. An entry with Items or Results stands for a batch; each
@@ -30,7 +37,7 @@ const (
 type Entry struct {
 	// Number is given by Append: 1 for the first entry. 0 before.
 	Number int64
-	At     time.Time // UTC, microseconds
+	At     time.Time // UTC, microseconds; Append fills in its clock's when zero
 	Kind   Kind
 	Run    string // id of the run, "" outside of one
 	Rule   string // name of the rule, "" when it concerns none
@@ -47,17 +54,20 @@ type Entry struct {
 	// Results are public codes, one for each item of the intent referred to, in
 	// its order; with Kind Outcome.
 	Results []Result
+	// Count is the number of Items or Results of the batch. It is public, and
+	// filled when an entry is read, also where the items themselves are not.
+	Count int
 }
 
 // Fact is one public statement. The constructors Int, Instant, Code and Hash
 // are the only way to make one.
 type Fact struct {
-	name  string
-	kind  factKind
-	n     int64
-	at    time.Time
-	code  string
-	bytes []byte
+	name string
+	kind factKind
+	n    int64
+	at   time.Time
+	code string
+	hash [32]byte
 }
 
 type factKind uint8
@@ -70,7 +80,11 @@ const (
 )
 
 // Secret is a named text that is committed to but kept apart.
-type Secret struct{ Name, Text string }
+type Secret struct {
+	Name, Text string
+	// SealedOff is set when an entry is read whose text was destroyed.
+	SealedOff bool
+}
 
 // Item is one unit of disposal with its parts, as an intent names it. All of
 // it is sealed.
@@ -85,6 +99,9 @@ type Item struct {
 	// still tell whether the record has changed. Nil when there were none.
 	Values [][][]string
 	Parts  []Part
+	// SealedOff is set when an entry is read whose item was destroyed; all
+	// other fields are empty then.
+	SealedOff bool
 }
 
 // Part is a file or object that goes with an item.

@@ -1,0 +1,351 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// numbered is a record that passed a filter.
+type numbered struct {
+	number int64
+	record record
+}
+
+// span is a range of numbers, both inclusive.
+type span struct{ from, to int64 }
+
+// numbers yields what passes f. Whole blocks are found by their marks, which
+// say exactly which entries to read; the entries after them are all read.
+func (l *Ledger) numbers(ctx context.Context, f *Filter) iter.Seq2[numbered, error] {
+	return func(yield func(numbered, error) bool) {
+		top, _, err := l.Newest(ctx)
+		if err != nil {
+			yield(numbered{}, err)
+			return
+		}
+		within := span{f.After + 1, top}
+		if f.Before > 0 {
+			within.to = min(top, f.Before-1)
+		}
+		emit := func(list []numbered, err error) bool {
+			if err != nil {
+				yield(numbered{}, err)
+				return false
+			}
+			for i := range list {
+				if f.passes(&list[i].record) && !yield(list[i], nil) {
+					return false
+				}
+			}
+			return true
+		}
+		if f.Item != "" {
+			emit(l.findItem(ctx, f, within))
+			return
+		}
+		whole := top / blockSize * blockSize
+		inTail := func() bool { return emit(l.load(ctx, span{max(within.from, whole+1), within.to}, f.Newest)) }
+		inBlocks := func() bool { return l.blocks(ctx, f, span{within.from, min(within.to, whole)}, emit) }
+		if f.Newest {
+			_ = inTail() && inBlocks()
+		} else {
+			_ = inBlocks() && inTail()
+		}
+	}
+}
+
+func (f *Filter) passes(r *record) bool {
+	return (f.Run == "" || f.Run == r.run) && (f.Rule == "" || f.Rule == r.rule) && (f.Store == "" || f.Store == r.store) &&
+		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, Kind(r.kind))) &&
+		(f.Since.IsZero() || !r.at.Before(f.Since)) && (f.Until.IsZero() || r.at.Before(f.Until))
+}
+
+// load reads the entries of a span.
+func (l *Ledger) load(ctx context.Context, s span, newest bool) ([]numbered, error) {
+	if s.from > s.to {
+		return nil, nil
+	}
+	return l.scan(ctx, "number >= $1 AND number <= $2", newest, s.from, s.to)
+}
+
+func (l *Ledger) scan(ctx context.Context, where string, newest bool, args ...any) ([]numbered, error) {
+	order := " ORDER BY number"
+	if newest {
+		order += " DESC"
+	}
+	rows, err := l.read.QueryContext(ctx, "SELECT number, body FROM entries WHERE "+where+order, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []numbered
+	for rows.Next() {
+		var n numbered
+		var body string
+		if err := rows.Scan(&n.number, &body); err != nil {
+			return nil, err
+		}
+		if err := decodeRecord(body, &n.record); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", n.number, err)
+		}
+		list = append(list, n)
+	}
+	return list, rows.Err()
+}
+
+// blocksPerPage is how many blocks one query asks the index for.
+const blocksPerPage = 64
+
+// blocks visits the whole blocks of a span, page by page.
+func (l *Ledger) blocks(ctx context.Context, f *Filter, within span, emit func([]numbered, error) bool) bool {
+	if within.from > within.to {
+		return true
+	}
+	groups := f.markGroups()
+	at := (within.from - 1) / blockSize
+	if f.Newest {
+		at = (within.to - 1) / blockSize
+	}
+	for {
+		page, err := l.markPage(ctx, f, groups, at)
+		if err != nil {
+			return emit(nil, err)
+		}
+		for _, b := range page {
+			list, err := l.loadBlock(ctx, f, b, within)
+			if !emit(list, err) {
+				return false
+			}
+		}
+		if len(page) < blocksPerPage {
+			return true
+		}
+		at = page[len(page)-1].block + 1
+		if f.Newest {
+			at = page[len(page)-1].block - 1
+		}
+	}
+}
+
+// markGroups are the marks asked for: one of each group must be there.
+func (f *Filter) markGroups() (groups [][]string) {
+	for _, m := range []struct{ name, value string }{{"run ", f.Run}, {"rule ", f.Rule}, {"store ", f.Store}} {
+		if m.value != "" {
+			groups = append(groups, []string{m.name + m.value})
+		}
+	}
+	if len(f.Kinds) > 0 {
+		var kinds []string
+		for _, k := range f.Kinds {
+			kinds = append(kinds, "kind "+string(k))
+		}
+		slices.Sort(kinds)
+		groups = append(groups, slices.Compact(kinds))
+	}
+	return groups
+}
+
+type markedBlock struct {
+	block int64
+	bits  bitmap
+}
+
+// markPage finds the next blocks that may hold what is wanted.
+func (l *Ledger) markPage(ctx context.Context, f *Filter, groups [][]string, at int64) ([]markedBlock, error) {
+	since, until := int64(math.MinInt64), int64(math.MaxInt64)
+	if !f.Since.IsZero() {
+		since = f.Since.UnixMicro()
+	}
+	if !f.Until.IsZero() {
+		until = f.Until.UnixMicro()
+	}
+	args := []any{at, since, until}
+	bind := func(v any) string { args = append(args, v); return fmt.Sprintf("$%d", len(args)) }
+	comparison, direction := ">=", ""
+	if f.Newest {
+		comparison, direction = "<=", " DESC"
+	}
+	var columns, joins strings.Builder
+	for i, g := range groups {
+		for j, key := range g {
+			table := fmt.Sprintf("m%d_%d", i, j)
+			fmt.Fprintf(&columns, ", %s.bits", table)
+			join := " JOIN"
+			if len(g) > 1 {
+				join = " LEFT JOIN"
+			}
+			fmt.Fprintf(&joins, "%s marks %s ON %s.block = b.block AND %s.key = %s", join, table, table, table, bind(key))
+		}
+	}
+	query := "SELECT b.block" + columns.String() + " FROM blocks b" + joins.String() +
+		" WHERE b.block " + comparison + " $1 AND b.last_at >= $2 AND b.first_at <= $3" + anyOf(groups) +
+		" ORDER BY b.block" + direction + fmt.Sprintf(" LIMIT %d", blocksPerPage)
+	rows, err := l.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []markedBlock
+	for rows.Next() {
+		var b markedBlock
+		raw := make([][]byte, len(args)-3)
+		to := []any{&b.block}
+		for i := range raw {
+			to = append(to, &raw[i])
+		}
+		if err := rows.Scan(to...); err != nil {
+			return nil, err
+		}
+		if b.bits, err = combine(groups, raw); err != nil {
+			return nil, fmt.Errorf("marks of block %d: %w", b.block, err)
+		}
+		page = append(page, b)
+	}
+	return page, rows.Err()
+}
+
+// anyOf asks for one mark at least of each group that has several.
+func anyOf(groups [][]string) string {
+	var b strings.Builder
+	for i, g := range groups {
+		if len(g) < 2 {
+			continue
+		}
+		for j := range g {
+			word := " OR "
+			if j == 0 {
+				word = " AND ("
+			}
+			fmt.Fprintf(&b, "%sm%d_%d.block IS NOT NULL", word, i, j)
+		}
+		b.WriteString(")")
+	}
+	return b.String()
+}
+
+// combine is the entries that have a mark of each group.
+func combine(groups [][]string, raw [][]byte) (bitmap, error) {
+	all := bitmap{math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64}
+	for _, g := range groups {
+		var any bitmap
+		for range g {
+			if len(raw[0]) != 0 && len(raw[0]) != blockSize/8 {
+				return all, fmt.Errorf("they are malformed")
+			}
+			for w := 0; w < len(raw[0])/8; w++ {
+				any[w] |= binary.LittleEndian.Uint64(raw[0][8*w:])
+			}
+			raw = raw[1:]
+		}
+		for w := range all {
+			all[w] &= any[w]
+		}
+	}
+	return all, nil
+}
+
+// loadBlock reads the marked entries of a block: one by one when they are few.
+func (l *Ledger) loadBlock(ctx context.Context, f *Filter, b markedBlock, within span) ([]numbered, error) {
+	first := b.block*blockSize + 1
+	var wanted []string
+	for w, word := range b.bits {
+		for ; word != 0; word &= word - 1 {
+			if n := first + int64(w*64+bits.TrailingZeros64(word)); n >= within.from && n <= within.to {
+				wanted = append(wanted, fmt.Sprint(n))
+			}
+		}
+	}
+	switch {
+	case len(wanted) == 0:
+		return nil, nil
+	case len(wanted) <= blockSize/2:
+		return l.scan(ctx, "number IN ("+strings.Join(wanted, ",")+")", f.Newest)
+	default:
+		return l.load(ctx, span{max(first, within.from), min(first+blockSize-1, within.to)}, f.Newest)
+	}
+}
+
+// findItem finds the entries that name an item, and the outcomes that answer
+// them, by the lookup filters.
+func (l *Ledger) findItem(ctx context.Context, f *Filter, within span) ([]numbered, error) {
+	maybe, err := l.lookupItem(ctx, f.Item, within.to)
+	if err != nil {
+		return nil, err
+	}
+	var found []numbered
+	for _, number := range maybe {
+		list, err := l.load(ctx, span{number, number}, false)
+		if err != nil || len(list) == 0 {
+			return nil, cmp.Or(err, fmt.Errorf("entry %d is missing", number))
+		}
+		s, err := loadSealed(ctx, l.read, number, &list[0].record)
+		if err != nil {
+			return nil, fmt.Errorf("sealed texts of entry %d: %w", number, err)
+		}
+		named, err := s.find(f.Item)
+		if err != nil || len(named) == 0 {
+			if err != nil {
+				return nil, fmt.Errorf("sealed texts of entry %d: %w", number, err)
+			}
+			continue
+		}
+		answers, err := l.scan(ctx, "number IN (SELECT outcome FROM answers WHERE intent = $1)", false, number)
+		if err != nil {
+			return nil, err
+		}
+		found = append(append(found, list...), answers...)
+	}
+	found = slices.DeleteFunc(found, func(n numbered) bool { return n.number < within.from || n.number > within.to })
+	slices.SortFunc(found, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	if f.Newest {
+		slices.Reverse(found)
+	}
+	return found, nil
+}
+
+// lookupItem returns the entries whose filter has the key.
+func (l *Ledger) lookupItem(ctx context.Context, key string, upTo int64) ([]int64, error) {
+	h := lookupHash(key)
+	rows, err := l.read.QueryContext(ctx, "SELECT number, filter FROM lookup WHERE number <= $1 ORDER BY number", upTo)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var maybe []int64
+	for rows.Next() {
+		var number int64
+		var filter []byte
+		if err := rows.Scan(&number, &filter); err != nil {
+			return nil, err
+		}
+		if lookup(filter).has(h) {
+			maybe = append(maybe, number)
+		}
+	}
+	return maybe, rows.Err()
+}
+
+// find returns the places of the items that the key names.
+func (s *sealed) find(key string) ([]int, error) {
+	var places []int
+	for i, slot := range s.items {
+		if slot.salt == nil {
+			continue
+		}
+		it, err := decodeItem(slot.text)
+		if err != nil {
+			return nil, err
+		}
+		if it.names(key) {
+			places = append(places, i)
+		}
+	}
+	return places, nil
+}

@@ -1,0 +1,194 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // registers "sqlite"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+const schemaVersion = 1
+
+// busyTimeout is how long a writer waits for others, in milliseconds.
+const busyTimeout = "30000"
+
+type sqlite struct {
+	path string
+	args []any // reused by insertEntries
+}
+
+func newSQLite(path string) (*sqlite, error) {
+	path = strings.TrimPrefix(path, "//")
+	if path == "" || strings.ContainsRune(path, 0) || strings.HasPrefix(path, ":memory:") {
+		return nil, errors.New(`a SQLite ledger needs a file: "sqlite:PATH"`)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return &sqlite{path: path}, nil
+}
+
+func (s *sqlite) dsn(query string) string {
+	u := url.URL{Scheme: "file", Path: s.path}
+	return u.String() + "?_pragma=busy_timeout(" + busyTimeout + ")&" + query
+}
+
+func (s *sqlite) open(ctx context.Context, create bool) (write, read *sql.DB, err error) {
+	if create {
+		// Made by us, so that its mode is right from the first byte on; SQLite
+		// gives -wal and -shm the mode of the file.
+		f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, nil, pathless(err)
+		}
+		if err := f.Close(); err != nil {
+			return nil, nil, err
+		}
+		write, err = sql.Open("sqlite", s.dsn("_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=secure_delete(ON)&_txlock=immediate"))
+		if err != nil {
+			return nil, nil, err
+		}
+		write.SetMaxOpenConns(1)
+		if err := s.migrate(ctx, write); err != nil {
+			return nil, nil, errors.Join(err, write.Close())
+		}
+		read, err = sql.Open("sqlite", s.dsn("_pragma=query_only(1)&_pragma=mmap_size(1073741824)"))
+	} else {
+		if _, err := os.Stat(s.path); err != nil {
+			return nil, nil, pathless(err)
+		}
+		read, err = sql.Open("sqlite", s.dsn("mode=ro&_pragma=query_only(1)"))
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, closeDB(write))
+	}
+	read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
+	if err := checkVersion(ctx, read); err != nil {
+		return nil, nil, errors.Join(err, closeDB(write), read.Close())
+	}
+	return write, read, nil
+}
+
+func closeDB(db *sql.DB) error {
+	if db == nil {
+		return nil
+	}
+	return db.Close()
+}
+
+// pathless takes the path out of an error: it may not reach a log.
+func pathless(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("%s ledger file: %w", pe.Op, pe.Err)
+	}
+	return err
+}
+
+func currentVersion(ctx context.Context, db *sql.DB) (v int64, err error) {
+	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&v)
+	return v, err
+}
+
+func checkVersion(ctx context.Context, db *sql.DB) error {
+	v, err := currentVersion(ctx, db)
+	if err != nil {
+		return fmt.Errorf("this is not a ledger: %w", err)
+	}
+	if v != schemaVersion {
+		return fmt.Errorf("the ledger's tables have version %d; this program knows %d", v, schemaVersion)
+	}
+	return nil
+}
+
+// migrate makes or updates the tables. Goose has no lock for SQLite, so that a
+// file lock keeps two processes apart.
+func (s *sqlite) migrate(ctx context.Context, db *sql.DB) error {
+	if v, err := currentVersion(ctx, db); err == nil && v >= schemaVersion {
+		return nil
+	}
+	unlock, err := lockFile(ctx, s.path+".lock", true)
+	if err != nil {
+		return fmt.Errorf("lock for migration: %w", err)
+	}
+	defer unlock()
+	return migrate(ctx, db, goose.DialectSQLite3, "migrations/sqlite")
+}
+
+func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, dir string, o ...goose.ProviderOption) error {
+	files, err := fs.Sub(migrations, dir)
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(dialect, db, files, append(o, goose.WithDisableGlobalRegistry(true))...)
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("make tables: %w", err)
+	}
+	return nil
+}
+
+// lockHead does nothing: _txlock=immediate has locked out other writers.
+func (s *sqlite) lockHead(context.Context, *sql.Tx) error { return nil }
+func (s *sqlite) ownStatements() []string                 { return []string{insertMany, insertOne} }
+func (s *sqlite) lost(error) bool                         { return false }
+
+// rowsPerInsert is where larger statements stop paying off.
+const rowsPerInsert = 50
+
+var (
+	insertMany = "INSERT INTO entries (number, body, hash) VALUES (?, ?, ?)" + strings.Repeat(", (?, ?, ?)", rowsPerInsert-1)
+	insertOne  = "INSERT INTO entries (number, body, hash) VALUES (?, ?, ?)"
+)
+
+func (s *sqlite) insertEntries(ctx context.Context, tx *txn, first int64, ps []*prepared, _ []byte) error {
+	for len(ps) > 0 {
+		n, query := 1, insertOne
+		if len(ps) >= rowsPerInsert {
+			n, query = rowsPerInsert, insertMany
+		}
+		args := s.args[:0]
+		for i, p := range ps[:n] {
+			args = append(args, first+int64(i), p.body, p.hash[:])
+		}
+		s.args = args
+		if err := tx.exec(ctx, query, args...); err != nil {
+			return err
+		}
+		ps, first = ps[n:], first+int64(n)
+	}
+	return nil
+}
+
+// scrub moves the WAL into the database and cuts it to nothing, so that no
+// older version of a page is left in it.
+func (s *sqlite) scrub(ctx context.Context, db *sql.DB) error {
+	var busy, log, done int
+	if err := db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &done); err != nil {
+		return fmt.Errorf("empty the write-ahead log: %w", err)
+	}
+	if busy != 0 {
+		return errors.New("empty the write-ahead log: a reader still uses it")
+	}
+	return nil
+}
+
+func (s *sqlite) lease(ctx context.Context, name string) (func() error, error) {
+	return lockFile(ctx, s.path+".lease."+strings.ReplaceAll(name, "/", "="), false)
+}
