@@ -73,6 +73,6 @@ func open(dsn string) (db *sql.DB, dialect string, err error) {
 	case dsn == "":
 		return nil, "", fmt.Errorf("no database: set DATABASE_URL or give --database")
 	default:
-		return nil, "", fmt.Errorf("the database must begin with postgres:// or sqlite:")
+		return nil, "", fmt.Errorf("the database must be postgres://… or sqlite:PATH")
 	}
 }
