@@ -213,6 +213,7 @@ const (
 	AnchorColumn   AnchorKind = iota // a timestamp, date or text column
 	AnchorModified                   // modification time of a file, last-modified of an object
 	AnchorName                       // a date inside the base name, by Layout
+	AnchorTag                        // a date or instant in an object's tag
 )
 
 // Anchor is the timestamp that starts the clock.
@@ -224,6 +225,9 @@ type Anchor struct {
 	// as "app-YYYY-MM-DD*.log". The instant is the end of the smallest element
 	// given, so that a file for a day is never taken before that day is over.
 	Layout string
+	// Tag, with AnchorTag, is the key of the object tag that holds an RFC 3339
+	// instant, or a date YYYY-MM-DD, which stands for the end of that day.
+	Tag string
 	// Zone is the zone of a naive value. Nil means that the value must carry
 	// its own zone; a naive one is then a Finding.
 	Zone *time.Location

@@ -1,0 +1,198 @@
+package objects
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// maxAnswer bounds the body of one answer. A full page of 1,000 keys of 1,024
+// bytes, percent-encoded, is below 8 MiB.
+const maxAnswer = 32 << 20
+
+// newClient builds the SDK's client. Its own retries and its log are off:
+// retries are ours, so that they obey our clock and our limits, and a log line
+// of the SDK may hold a key.
+func newClient(ctx context.Context, o Options) (*s3.Client, error) {
+	load := []func(*config.LoadOptions) error{
+		config.WithLogger(logging.Nop{}),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConns = o.Concurrency
+			t.MaxIdleConnsPerHost = o.Concurrency
+		})),
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+	}
+	if o.Profile != "" {
+		load = append(load, config.WithSharedConfigProfile(o.Profile))
+	}
+	if o.Region != "" {
+		load = append(load, config.WithRegion(o.Region))
+	}
+	if o.AccessKey != "" {
+		load = append(load, config.WithCredentialsProvider(
+			credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return nil, fmt.Errorf("read AWS configuration: %w", err)
+	}
+	if cfg.Region == "" {
+		cfg.Region = "us-east-1"
+	}
+	return s3.NewFromConfig(cfg, func(s *s3.Options) {
+		if o.Endpoint != "" {
+			s.BaseEndpoint = &o.Endpoint
+		}
+		custom := s.BaseEndpoint != nil && *s.BaseEndpoint != ""
+		s.UsePathStyle = o.Addressing == AddressPath || o.Addressing == AddressAuto && custom
+		if custom {
+			// Older servers know neither the new checksums nor their trailers.
+			s.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+			s.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		}
+		s.DisableLogOutputChecksumValidationSkipped = true
+		s.APIOptions = append(s.APIOptions, addAnswerCheck)
+	}), nil
+}
+
+// withMD5 adds Content-MD5 to a batch delete: servers older than the new
+// checksums refuse the request without it.
+func withMD5(o *s3.Options) {
+	if o.BaseEndpoint != nil && *o.BaseEndpoint != "" {
+		o.APIOptions = append(o.APIOptions, smithyhttp.AddContentChecksumMiddleware)
+	}
+}
+
+// errAnswerCut is an answer whose body could not be read to its end.
+var errAnswerCut = errors.New("read answer")
+
+// oddAnswer is a success whose body is not the document that was asked for.
+type oddAnswer struct {
+	status int
+	root   string // the root element, empty when the body is no XML
+}
+
+func (e *oddAnswer) Error() string {
+	return fmt.Sprintf("status %d with an answer that is not the document asked for", e.status)
+}
+
+// answers holds the root element of the answer to each operation that has one.
+func answerRoot(operation string) (root string, has bool) {
+	switch operation {
+	case "ListObjectVersions":
+		return "ListVersionsResult", true
+	case "ListObjectsV2":
+		return "ListBucketResult", true
+	case "ListMultipartUploads":
+		return "ListMultipartUploadsResult", true
+	case "DeleteObjects":
+		return "DeleteResult", true
+	case "GetBucketVersioning":
+		return "VersioningConfiguration", true
+	case "GetObjectLockConfiguration":
+		return "ObjectLockConfiguration", true
+	case "GetObjectRetention":
+		return "Retention", true
+	case "GetObjectLegalHold":
+		return "LegalHold", true
+	case "GetObjectTagging":
+		return "Tagging", true
+	case "DeleteObject", "AbortMultipartUpload":
+		return "", true // no body
+	}
+	return "", false
+}
+
+// addAnswerCheck refuses a 2xx answer whose body is an error or no answer to
+// the question. The SDK takes a listing of another document as an empty one.
+func addAnswerCheck(stack *middleware.Stack) error {
+	return stack.Deserialize.Insert(middleware.DeserializeMiddlewareFunc("AnswerCheck",
+		func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
+			out middleware.DeserializeOutput, metadata middleware.Metadata, err error,
+		) {
+			out, metadata, err = next.HandleDeserialize(ctx, in)
+			resp, ok := out.RawResponse.(*smithyhttp.Response)
+			if err != nil || !ok || resp.StatusCode < 200 || resp.StatusCode >= 300 {
+				return out, metadata, err
+			}
+			want, has := answerRoot(awsmiddleware.GetOperationName(ctx))
+			if !has {
+				return out, metadata, nil
+			}
+			body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+			resp.Body.Close()
+			if err != nil {
+				return out, metadata, fmt.Errorf("%w: %w", errAnswerCut, err)
+			}
+			if err := checkAnswer(want, resp.StatusCode, body); err != nil {
+				return out, metadata, err
+			}
+			resp.Body = io.NopCloser(bytes.NewReader(body))
+			return out, metadata, nil
+		}), "OperationDeserializer", middleware.After)
+}
+
+func checkAnswer(want string, status int, body []byte) error {
+	if len(body) > maxAnswer {
+		return &oddAnswer{status: status}
+	}
+	body = bytes.TrimSpace(body)
+	root := rootElement(body)
+	if root == "Error" {
+		var e struct{ Code, Message string }
+		if err := xml.Unmarshal(body, &e); err == nil && e.Code != "" {
+			return &smithy.GenericAPIError{Code: e.Code, Message: e.Message}
+		}
+	}
+	if want == "" {
+		// A delete answers without a body. Some servers put a document there;
+		// what it means is settled by looking again, unless it is an error.
+		if root == "Error" {
+			return &oddAnswer{status: status, root: root}
+		}
+		return nil
+	}
+	whole := bytes.HasSuffix(body, []byte("</"+want+">")) || bytes.HasSuffix(body, []byte("/>")) ||
+		bytes.HasSuffix(body, []byte(":"+want+">"))
+	if root != want || !whole {
+		return &oddAnswer{status: status, root: root}
+	}
+	return nil
+}
+
+func rootElement(body []byte) string {
+	d := xml.NewDecoder(bytes.NewReader(body))
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return ""
+		}
+		if s, ok := t.(xml.StartElement); ok {
+			return s.Name.Local
+		}
+	}
+}
+
+// status returns the HTTP status of a failed request, 0 when there was none.
+func status(err error) int {
+	var r interface{ HTTPStatusCode() int }
+	if errors.As(err, &r) {
+		return r.HTTPStatusCode()
+	}
+	return 0
+}
