@@ -3,9 +3,12 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // request is one call of Append, waiting for a flush.
@@ -153,7 +156,8 @@ type txn struct {
 
 // The statements of the hot path.
 const (
-	sizeQuery    = "SELECT coalesce(max(number), 0) FROM entries"
+	sizeQuery    = "SELECT coalesce(max(number + count - 1), 0) FROM entries WHERE number = (SELECT max(number) FROM entries)"
+	insertRow    = "INSERT INTO entries (number, count, bundle, hashes, token) VALUES ($1, $2, $3, $4, $5)"
 	insertLeaves = "INSERT INTO leaves (number, blob) VALUES ($1, $2)"
 	insertTexts  = "INSERT INTO sealed (number, texts) VALUES ($1, $2)"
 	insertLookup = "INSERT INTO lookup (number, filter) VALUES ($1, $2)"
@@ -169,11 +173,11 @@ const (
 // driver does not do so itself.
 func (l *Ledger) prepareStatements(ctx context.Context) error {
 	l.stmts = map[string]*sql.Stmt{}
-	if l.write == nil {
+	if l.write == nil || l.keepsStatements() {
 		return nil
 	}
-	for _, query := range append(l.ownStatements(), sizeQuery, insertLeaves, insertTexts, insertLookup,
-		insertOpen, deleteOpen, insertAnswer, insertBlock, insertMark, insertNode) {
+	for _, query := range []string{sizeQuery, insertRow, insertLeaves, insertTexts, insertLookup,
+		insertOpen, deleteOpen, insertAnswer, insertBlock, insertMark, insertNode} {
 		s, err := l.write.PrepareContext(ctx, query)
 		if err != nil {
 			return err
@@ -276,7 +280,7 @@ func (l *Ledger) writeEntries(ctx context.Context, tx *txn, group []*request, si
 		return nil
 	}
 	next := l.tail.clone()
-	if err := l.insertEntries(ctx, tx, size+1, entries, token); err != nil {
+	if err := tx.insertEntries(ctx, size+1, entries, token); err != nil {
 		return err
 	}
 	for i, p := range entries {
@@ -321,22 +325,35 @@ func checkRefers(ctx context.Context, tx *txn, r *request, size int64) error {
 
 // intentItems counts the items of an intent that is no longer open.
 func (t *txn) intentItems(ctx context.Context, number int64) (int64, error) {
-	var body string
-	var r record
-	err := t.QueryRowContext(ctx, "SELECT body FROM entries WHERE number = $1", number).Scan(&body)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("entry %d is no longer in the ledger", number)
-	}
+	r, err := readRecord(ctx, t, number)
 	if err != nil {
 		return 0, err
-	}
-	if err := decodeRecord(body, &r); err != nil {
-		return 0, fmt.Errorf("entry %d: %w", number, err)
 	}
 	if r.kind != string(Intent) {
 		return 0, fmt.Errorf("entry %d is not an intent", number)
 	}
 	return int64(r.count), nil
+}
+
+// insertEntries writes entries in rows as long as they may be.
+func (t *txn) insertEntries(ctx context.Context, first int64, ps []*prepared, token []byte) error {
+	for len(ps) > 0 {
+		n := min(len(ps), int(blockSize-(first-1)%blockSize))
+		size := 0
+		for _, p := range ps[:n] {
+			size += 2 + len(p.body)
+		}
+		bundle, hashes := make([]byte, 0, size), make([]byte, 0, n*tlog.HashSize)
+		for _, p := range ps[:n] {
+			bundle = append(binary.BigEndian.AppendUint16(bundle, uint16(len(p.body))), p.body...)
+			hashes = append(hashes, p.hash[:]...)
+		}
+		if err := t.exec(ctx, insertRow, first, n, bundle, hashes, token); err != nil {
+			return err
+		}
+		ps, first, token = ps[n:], first+int64(n), nil
+	}
+	return nil
 }
 
 // insertAside writes what lies beside an entry: leaves, sealed texts, and the

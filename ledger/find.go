@@ -18,15 +18,12 @@ type numbered struct {
 	record record
 }
 
-// span is a range of numbers, both inclusive.
-type span struct{ from, to int64 }
-
 // numbers yields what passes f. Whole blocks are found by their marks, which
 // say exactly which entries to read; the entries after them are all read.
 func (l *Ledger) numbers(ctx context.Context, f *Filter) iter.Seq2[numbered, error] {
 	return func(yield func(numbered, error) bool) {
-		top, _, err := l.Newest(ctx)
-		if err != nil {
+		var top int64
+		if err := l.read.QueryRowContext(ctx, sizeQuery).Scan(&top); err != nil {
 			yield(numbered{}, err)
 			return
 		}
@@ -72,32 +69,16 @@ func (l *Ledger) load(ctx context.Context, s span, newest bool) ([]numbered, err
 	if s.from > s.to {
 		return nil, nil
 	}
-	return l.scan(ctx, "number >= $1 AND number <= $2", newest, s.from, s.to)
-}
-
-func (l *Ledger) scan(ctx context.Context, where string, newest bool, args ...any) ([]numbered, error) {
-	order := " ORDER BY number"
-	if newest {
-		order += " DESC"
-	}
-	rows, err := l.read.QueryContext(ctx, "SELECT number, body FROM entries WHERE "+where+order, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	var list []numbered
-	for rows.Next() {
-		var n numbered
-		var body string
-		if err := rows.Scan(&n.number, &body); err != nil {
-			return nil, err
-		}
+	err := readEntries(ctx, l.read, s, newest, func(number int64, body string, _ []byte) error {
+		n := numbered{number: number}
 		if err := decodeRecord(body, &n.record); err != nil {
-			return nil, fmt.Errorf("entry %d: %w", n.number, err)
+			return fmt.Errorf("entry %d: %w", number, err)
 		}
 		list = append(list, n)
-	}
-	return list, rows.Err()
+		return nil
+	})
+	return list, err
 }
 
 // blocksPerPage is how many blocks one query asks the index for.
@@ -254,22 +235,30 @@ func combine(groups [][]string, raw [][]byte) (bitmap, error) {
 // loadBlock reads the marked entries of a block: one by one when they are few.
 func (l *Ledger) loadBlock(ctx context.Context, f *Filter, b markedBlock, within span) ([]numbered, error) {
 	first := b.block*blockSize + 1
-	var wanted []string
+	within = span{max(first, within.from), min(first+blockSize-1, within.to)}
+	var wanted []span
 	for w, word := range b.bits {
 		for ; word != 0; word &= word - 1 {
 			if n := first + int64(w*64+bits.TrailingZeros64(word)); n >= within.from && n <= within.to {
-				wanted = append(wanted, fmt.Sprint(n))
+				wanted = append(wanted, span{n, n})
 			}
 		}
 	}
-	switch {
-	case len(wanted) == 0:
-		return nil, nil
-	case len(wanted) <= blockSize/2:
-		return l.scan(ctx, "number IN ("+strings.Join(wanted, ",")+")", f.Newest)
-	default:
-		return l.load(ctx, span{max(first, within.from), min(first+blockSize-1, within.to)}, f.Newest)
+	const few = 16
+	if len(wanted) > few {
+		wanted = []span{within}
+	} else if f.Newest {
+		slices.Reverse(wanted)
 	}
+	var list []numbered
+	for _, s := range wanted {
+		part, err := l.load(ctx, s, f.Newest)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, part...)
+	}
+	return list, nil
 }
 
 // findItem finds the entries that name an item, and the outcomes that answer
@@ -296,11 +285,18 @@ func (l *Ledger) findItem(ctx context.Context, f *Filter, within span) ([]number
 			}
 			continue
 		}
-		answers, err := l.scan(ctx, "number IN (SELECT outcome FROM answers WHERE intent = $1)", false, number)
+		found = append(found, list...)
+		answers, err := l.answers(ctx, number)
 		if err != nil {
 			return nil, err
 		}
-		found = append(append(found, list...), answers...)
+		for _, n := range answers {
+			list, err := l.load(ctx, span{n, n}, false)
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, list...)
+		}
 	}
 	found = slices.DeleteFunc(found, func(n numbered) bool { return n.number < within.from || n.number > within.to })
 	slices.SortFunc(found, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
@@ -308,6 +304,23 @@ func (l *Ledger) findItem(ctx context.Context, f *Filter, within span) ([]number
 		slices.Reverse(found)
 	}
 	return found, nil
+}
+
+// answers are the outcomes of an intent: one, but for a run that lost its lease.
+func (l *Ledger) answers(ctx context.Context, intent int64) (outcomes []int64, err error) {
+	rows, err := l.read.QueryContext(ctx, "SELECT outcome FROM answers WHERE intent = $1 ORDER BY outcome", intent)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		outcomes = append(outcomes, n)
+	}
+	return outcomes, rows.Err()
 }
 
 // lookupItem returns the entries whose filter has the key.

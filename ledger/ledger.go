@@ -63,9 +63,8 @@ type dialect interface {
 	// lockHead is run first in each appending transaction: until its end no
 	// other may append.
 	lockHead(ctx context.Context, tx *sql.Tx) error
-	insertEntries(ctx context.Context, tx *txn, first int64, ps []*prepared, token []byte) error
-	// ownStatements are those of insertEntries.
-	ownStatements() []string
+	// keepsStatements reports that the driver keeps statements prepared by itself.
+	keepsStatements() bool
 	// lost reports that the connection broke, so that it is not known whether a
 	// transaction was committed.
 	lost(err error) bool

@@ -107,17 +107,7 @@ func (p *postgres) lockHead(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-func (p *postgres) ownStatements() []string { return nil }
-
-func (p *postgres) insertEntries(ctx context.Context, tx *txn, first int64, ps []*prepared, token []byte) error {
-	numbers, bodies, hashes := make([]int64, len(ps)), make([][]byte, len(ps)), make([][]byte, len(ps))
-	for i, e := range ps {
-		numbers[i], bodies[i], hashes[i] = first+int64(i), e.body, e.hash[:]
-	}
-	return tx.exec(ctx, `INSERT INTO entries (number, body, hash, token)
-		SELECT n, b, h, CASE WHEN n = $4 THEN $5::bytea END FROM unnest($1::bigint[], $2::bytea[], $3::bytea[]) AS e (n, b, h)`,
-		numbers, bodies, hashes, first, token)
-}
+func (p *postgres) keepsStatements() bool { return true }
 
 // lost reports an error after which it is not known what the server did: the
 // connection broke, or the server was ending. An error that the server sent

@@ -30,14 +30,13 @@ type Filter struct {
 // Newest returns the number and instant of the newest entry; 0 when there is
 // none.
 func (l *Ledger) Newest(ctx context.Context) (number int64, at time.Time, err error) {
-	var body string
-	err = l.read.QueryRowContext(ctx, "SELECT number, body FROM entries ORDER BY number DESC LIMIT 1").Scan(&number, &body)
-	if errors.Is(err, sql.ErrNoRows) {
+	err = l.read.QueryRowContext(ctx, sizeQuery).Scan(&number)
+	if err == nil && number == 0 {
 		return 0, time.Time{}, nil
 	}
-	var r record
+	var r *record
 	if err == nil {
-		err = decodeRecord(body, &r)
+		r, err = readRecord(ctx, l.read, number)
 	}
 	if err != nil {
 		return 0, time.Time{}, fmt.Errorf("read newest entry: %w", err)
@@ -77,19 +76,17 @@ func (l *Ledger) OpenIntents(ctx context.Context) iter.Seq2[Entry, error] {
 		var after int64
 		for {
 			var number int64
-			var body string
-			err := l.read.QueryRowContext(ctx, `SELECT o.number, e.body FROM open_intents o JOIN entries e ON e.number = o.number
-				WHERE o.number > $1 ORDER BY o.number LIMIT 1`, after).Scan(&number, &body)
-			if errors.Is(err, sql.ErrNoRows) {
+			err := l.read.QueryRowContext(ctx, "SELECT coalesce(min(number), 0) FROM open_intents WHERE number > $1", after).Scan(&number)
+			if err == nil && number == 0 {
 				return
 			}
-			var r record
+			var r *record
 			var e Entry
 			if err == nil {
-				err = decodeRecord(body, &r)
+				r, err = readRecord(ctx, l.read, number)
 			}
 			if err == nil {
-				e, err = l.fill(ctx, number, &r, true)
+				e, err = l.fill(ctx, number, r, true)
 			}
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read open intents: %w", err))

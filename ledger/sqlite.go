@@ -25,10 +25,7 @@ const schemaVersion = 1
 // busyTimeout is how long a writer waits for others, in milliseconds.
 const busyTimeout = "30000"
 
-type sqlite struct {
-	path string
-	args []any // reused by insertEntries
-}
+type sqlite struct{ path string }
 
 func newSQLite(path string) (*sqlite, error) {
 	path = strings.TrimPrefix(path, "//")
@@ -39,7 +36,7 @@ func newSQLite(path string) (*sqlite, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sqlite{path: path}, nil
+	return &sqlite{path}, nil
 }
 
 func (s *sqlite) dsn(query string) string {
@@ -144,37 +141,13 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, dir string,
 	return nil
 }
 
+func (s *sqlite) keepsStatements() bool { return false }
+
 // lockHead does nothing: _txlock=immediate has locked out other writers.
 func (s *sqlite) lockHead(context.Context, *sql.Tx) error { return nil }
-func (s *sqlite) ownStatements() []string                 { return []string{insertMany, insertOne} }
-func (s *sqlite) lost(error) bool                         { return false }
 
-// rowsPerInsert is where larger statements stop paying off.
-const rowsPerInsert = 50
-
-var (
-	insertMany = "INSERT INTO entries (number, body, hash) VALUES (?, ?, ?)" + strings.Repeat(", (?, ?, ?)", rowsPerInsert-1)
-	insertOne  = "INSERT INTO entries (number, body, hash) VALUES (?, ?, ?)"
-)
-
-func (s *sqlite) insertEntries(ctx context.Context, tx *txn, first int64, ps []*prepared, _ []byte) error {
-	for len(ps) > 0 {
-		n, query := 1, insertOne
-		if len(ps) >= rowsPerInsert {
-			n, query = rowsPerInsert, insertMany
-		}
-		args := s.args[:0]
-		for i, p := range ps[:n] {
-			args = append(args, first+int64(i), p.body, p.hash[:])
-		}
-		s.args = args
-		if err := tx.exec(ctx, query, args...); err != nil {
-			return err
-		}
-		ps, first = ps[n:], first+int64(n)
-	}
-	return nil
-}
+// lost is never the case: the database is in our own process.
+func (s *sqlite) lost(error) bool { return false }
 
 // scrub moves the WAL into the database and cuts it to nothing, so that no
 // older version of a page is left in it.

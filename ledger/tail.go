@@ -135,22 +135,13 @@ func (t *txn) addNode(ctx context.Context, level int, idx int64, h tlog.Hash) er
 func loadTail(ctx context.Context, q querier, size int64) (*tail, error) {
 	whole := size / blockSize * blockSize
 	t := newTail(whole)
-	rows, err := q.QueryContext(ctx, "SELECT number, body, hash FROM entries WHERE number > $1 ORDER BY number", whole)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var number int64
-		var body, hash []byte
-		if err := rows.Scan(&number, &body, &hash); err != nil {
-			return nil, err
-		}
+	err := readEntries(ctx, q, span{whole + 1, size}, false, func(number int64, body string, hash []byte) error {
 		var r record
-		if err := decodeRecord(string(body), &r); err != nil || leafHash(body) != [32]byte(hash) || number != t.size+1 {
-			return nil, fmt.Errorf("entry %d is damaged", number)
+		if err := decodeRecord(body, &r); err != nil || leafHash([]byte(body)) != [32]byte(hash) || number != t.size+1 {
+			return fmt.Errorf("entry %d is damaged", number)
 		}
 		t.note(&r, tlog.Hash(hash))
-	}
-	return t, rows.Err()
+		return nil
+	})
+	return t, err
 }

@@ -17,11 +17,10 @@ type querier interface {
 // readNodes reads n hashes of whole tiles, from the given index on. Level 0
 // are the entries themselves.
 func readNodes(ctx context.Context, q querier, level int, from int64, n int) ([]tlog.Hash, error) {
-	query, args := "SELECT idx, hash FROM nodes WHERE level = $1 AND idx >= $2 AND idx < $3 ORDER BY idx", []any{level, from, from + int64(n)}
 	if level == 0 {
-		query, args = "SELECT number - 1, hash FROM entries WHERE number > $1 AND number <= $2 ORDER BY number", []any{from, from + int64(n)}
+		return readLeaves(ctx, q, from, n)
 	}
-	rows, err := q.QueryContext(ctx, query, args...)
+	rows, err := q.QueryContext(ctx, "SELECT idx, hash FROM nodes WHERE level = $1 AND idx >= $2 AND idx < $3 ORDER BY idx", level, from, from+int64(n))
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,10 @@
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BYTEA NOT NULL);
 
 -- What was written, for ever: entries, leaves of their batches, tree nodes.
-CREATE TABLE entries (number BIGINT PRIMARY KEY, body BYTEA NOT NULL, hash BYTEA NOT NULL, token BYTEA);
+-- A row holds count entries that were written together, the first of which has
+-- the number, as a C2SP tlog-tiles entry bundle, and their leaf hashes. No row
+-- reaches over a multiple of 256.
+CREATE TABLE entries (number BIGINT PRIMARY KEY, count INTEGER NOT NULL, bundle BYTEA NOT NULL, hashes BYTEA NOT NULL, token BYTEA);
 CREATE TABLE leaves (number BIGINT PRIMARY KEY, blob BYTEA NOT NULL);
 CREATE TABLE nodes (level INTEGER NOT NULL, idx BIGINT NOT NULL, hash BYTEA NOT NULL, PRIMARY KEY (level, idx));
 CREATE TABLE checkpoints (id BIGINT PRIMARY KEY, size BIGINT NOT NULL, note TEXT NOT NULL);
@@ -52,7 +55,7 @@ BEGIN
   IF TG_OP = 'DELETE' AND OLD.number <= (SELECT coalesce(max(minimum), 0) FROM prunes) THEN
     RETURN OLD;
   END IF;
-  IF coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT max(number) FROM entries)
+  IF coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT number + count - 1 FROM entries ORDER BY number DESC LIMIT 1)
      OR TG_OP = 'UPDATE' AND NEW.number <> OLD.number THEN
     RAISE EXCEPTION 'the ledger is insert-only: % changes only with the entry that seals it off', TG_TABLE_NAME;
   END IF;

@@ -4,7 +4,10 @@
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
 -- What was written, for ever: entries, leaves of their batches, tree nodes.
-CREATE TABLE entries (number INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL, token BLOB);
+-- A row holds count entries that were written together, the first of which has
+-- the number, as a C2SP tlog-tiles entry bundle, and their leaf hashes. No row
+-- reaches over a multiple of 256.
+CREATE TABLE entries (number INTEGER PRIMARY KEY, count INTEGER NOT NULL, bundle BLOB NOT NULL, hashes BLOB NOT NULL, token BLOB);
 CREATE TABLE leaves (number INTEGER PRIMARY KEY, blob BLOB NOT NULL);
 CREATE TABLE nodes (level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, idx)) WITHOUT ROWID;
 CREATE TABLE checkpoints (id INTEGER PRIMARY KEY, size INTEGER NOT NULL, note TEXT NOT NULL);
@@ -124,22 +127,22 @@ BEGIN SELECT RAISE(ABORT, 'the ledger is insert-only: marks can only be pruned')
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE TRIGGER sealed_update BEFORE UPDATE ON sealed WHEN NEW.number <> OLD.number OR coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT max(number) FROM entries)
+CREATE TRIGGER sealed_update BEFORE UPDATE ON sealed WHEN NEW.number <> OLD.number OR coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT number + count - 1 FROM entries ORDER BY number DESC LIMIT 1)
 BEGIN SELECT RAISE(ABORT, 'the ledger is insert-only: sealed changes only with the entry that seals it off'); END;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE TRIGGER sealed_delete BEFORE DELETE ON sealed WHEN OLD.number > (SELECT coalesce(max(minimum), 0) FROM prunes) AND coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT max(number) FROM entries)
+CREATE TRIGGER sealed_delete BEFORE DELETE ON sealed WHEN OLD.number > (SELECT coalesce(max(minimum), 0) FROM prunes) AND coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT number + count - 1 FROM entries ORDER BY number DESC LIMIT 1)
 BEGIN SELECT RAISE(ABORT, 'the ledger is insert-only: sealed changes only with the entry that seals it off'); END;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE TRIGGER lookup_update BEFORE UPDATE ON lookup WHEN NEW.number <> OLD.number OR coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT max(number) FROM entries)
+CREATE TRIGGER lookup_update BEFORE UPDATE ON lookup WHEN NEW.number <> OLD.number OR coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT number + count - 1 FROM entries ORDER BY number DESC LIMIT 1)
 BEGIN SELECT RAISE(ABORT, 'the ledger is insert-only: lookup changes only with the entry that seals it off'); END;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE TRIGGER lookup_delete BEFORE DELETE ON lookup WHEN OLD.number > (SELECT coalesce(max(minimum), 0) FROM prunes) AND coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT max(number) FROM entries)
+CREATE TRIGGER lookup_delete BEFORE DELETE ON lookup WHEN OLD.number > (SELECT coalesce(max(minimum), 0) FROM prunes) AND coalesce((SELECT max(entry) FROM sealings WHERE target = OLD.number), 0) <> (SELECT number + count - 1 FROM entries ORDER BY number DESC LIMIT 1)
 BEGIN SELECT RAISE(ABORT, 'the ledger is insert-only: lookup changes only with the entry that seals it off'); END;
 -- +goose StatementEnd
 
