@@ -332,7 +332,7 @@ func (b *bed) events(log, name string) (found []map[string]any) {
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			continue // remarks for people share stderr with the log
 		}
-		if e["event"] == name || e["msg"] == name {
+		if e["event"] == name {
 			found = append(found, e)
 		}
 	}

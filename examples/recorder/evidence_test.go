@@ -42,12 +42,12 @@ func TestP10EventsCarryTheirFields(t *testing.T) {
 					b.Errorf("%s: %s = %v, want %v", tc.event, name, got, want)
 				}
 			}
-			if found[0]["run"] == nil || found[0]["request_id"] != "req-7f3" {
+			if found[0]["run_id"] == nil || found[0]["request_id"] != "req-7f3" {
 				b.Errorf("%s lacks the run's id or the request's: %v", tc.event, found[0])
 			}
 			if strings.HasPrefix(tc.event, "record_purge_candidate") || tc.event == "record_purged" {
-				if got := found[0]["id"]; got != strconv.Itoa(id) && got != float64(id) {
-					b.Errorf("%s: id = %v, want %d", tc.event, got, id)
+				if got := found[0]["record_id"]; got != strconv.Itoa(id) {
+					b.Errorf("%s: record_id = %v, want %d", tc.event, got, id)
 				}
 			}
 		}
@@ -71,7 +71,7 @@ func TestP10FailuresNameTypesOnly(t *testing.T) {
 		if len(failed) != 1 {
 			b.Fatalf("%d events record_purge_failed, want 1", len(failed))
 		}
-		if failed[0]["id"] == nil || (failed[0]["error_type"] == nil && failed[0]["reason"] == nil) {
+		if failed[0]["record_id"] == nil || (failed[0]["error_type"] == nil && failed[0]["reason"] == nil) {
 			b.Errorf("record_purge_failed lacks its fields: %v", failed[0])
 		}
 		for _, planted := range []string{digest("audio"), b.dir, "permission denied", "planterad", "Planterad"} {
