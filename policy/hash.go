@@ -23,6 +23,9 @@ func (p *Policy) Canonical() []byte {
 		s := &p.Stores[i]
 		options := maps.Clone(s.Options)
 		maps.DeleteFunc(options, func(k, _ string) bool { return slices.Contains(secretOptions, k) })
+		if e, ok := options["endpoint"]; ok {
+			options["endpoint"] = withoutCredentials(e)
+		}
 		stores[s.Name] = object{
 			"kind": s.Kind, "target": withoutCredentials(s.Target), "mount": s.Mount, "marker": s.Marker,
 			"cross_mounts": s.CrossMounts, "options": options,

@@ -143,7 +143,7 @@ func (p *parser) zone(n *yaml.Node) (*time.Location, bool) {
 	}
 	z, err := time.LoadLocation(v.text)
 	if err != nil {
-		p.problem(v, 0, "the zone "+v.quoted()+" is not known", hint)
+		p.problem(v, 0, "the zone "+quote(v.text)+" is not known", hint)
 		return nil, false
 	}
 	return z, true

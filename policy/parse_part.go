@@ -58,14 +58,19 @@ func (p *parser) part(n *yaml.Node, r *Rule, seen map[string]bool) {
 	}
 	part := Part{Kind: kind, Pos: pos(n)}
 	v, ok := p.text(f[string(kind)].val, string(kind))
-	if !ok || !p.locator(v, r, &part) {
-		return
-	}
-	if w, ok := f["when"]; ok {
+	ok = ok && p.locator(v, r, &part)
+	if w, given := f["when"]; given {
 		part.Want.When = p.condition(w.val, "when")
 	}
-	if ref, ok := f["referenced_by"]; ok {
+	if ref, given := f["referenced_by"]; given {
+		if ok && len(part.Want.Refs) != 1 {
+			p.add(pos(ref.key), "referenced_by needs a template with exactly one reference",
+				"the referencing columns are compared with the value of that reference")
+		}
 		p.referencedBy(ref, r, &part)
+	}
+	if !ok {
+		return
 	}
 	id := part.Store.String() + ":" + part.Path.String() + "\x00" + part.Want.When
 	if seen[id] {
@@ -188,11 +193,6 @@ func sameTable(name, table string) bool {
 }
 
 func (p *parser) referencedBy(f field, r *Rule, part *Part) {
-	if len(part.Want.Refs) != 1 {
-		p.add(pos(f.key), "referenced_by needs a template with exactly one reference",
-			"the referencing columns are compared with the value of that reference")
-		return
-	}
 	for _, n := range p.list(f.val, "referenced_by") {
 		v, ok := p.text(n, "referenced_by")
 		if !ok {
@@ -317,6 +317,9 @@ func (p *parser) pair(s string, i int, r *Rule, linked string) (pair connector.P
 			sides[1].Table = known
 			return connector.Pair{Column: sides[0], Equals: sides[1]}, i, nil
 		}
+	}
+	if r.Collection == "" {
+		return connector.Pair{Column: sides[0], Equals: sides[1]}, i, nil // the selector is wrong, and that is said there
 	}
 	return pair, i, &flaw{0, fmt.Sprintf("the table %s is neither the rule's own nor linked above", quote(sides[1].Table)),
 		"the other side is a column of " + r.Collection + ", or of a table in an earlier part"}

@@ -162,7 +162,8 @@ func prefixFlaw(s string) *flaw {
 	return nil
 }
 
-// table reads "store.table" or "store.schema.table".
+// table reads "store.table" or "store.schema.table". The store is empty when it
+// is not one of rows.
 func (p *parser) table(v value, what string) (store, table string) {
 	list, end, bad := names(v.text, 0)
 	switch {
@@ -174,6 +175,8 @@ func (p *parser) table(v value, what string) (store, table string) {
 		p.problem(v, 0, what+" must be STORE.TABLE", "such as app.transcripts or app.public.transcripts")
 	case p.storeOf(v, list[0], Rows):
 		return list[0], strings.Join(list[1:], ".")
+	default:
+		return "", strings.Join(list[1:], ".")
 	}
 	return "", ""
 }

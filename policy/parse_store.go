@@ -1,25 +1,30 @@
 package policy
 
 import (
+	"path"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 )
 
 // The keys of a store, by kind.
 var storeKeys = map[StoreKind][]string{
-	Rows:    {"rows"},
-	Files:   {"files", "mount", "marker", "cross_mounts"},
-	Objects: {"objects", "endpoint", "region", "path_style", "profile", "access_key_id", "secret_access_key", "session_token"},
+	Rows:  {"rows"},
+	Files: {"files", "mount", "marker", "cross_mounts"},
+	Objects: {"objects", "endpoint", "region", "path_style", "profile", "access_key", "secret_key", "session_token",
+		"buckets", "inventory", "uploads", "timeout", "attempts", "concurrency"},
 }
 
 // secretOptions are the options of a store that may only come from a variable.
-var secretOptions = []string{"access_key_id", "secret_access_key", "session_token"}
+var secretOptions = []string{"access_key", "secret_key", "session_token"}
 
 var (
 	nameOf   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
-	bucketOf = regexp.MustCompile(`^s3://([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])$`)
+	bucketOf = regexp.MustCompile(`^s3://(?:([A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])(?:/.*)?)?$`)
 )
 
 func (p *parser) stores(n *yaml.Node) {
@@ -109,46 +114,88 @@ func (p *parser) root(target value, f map[string]field, s *Store) {
 	s.Marker = v.text
 }
 
-// bucket reads the settings of an object store.
+// bucket reads the settings of an object store into Options, as text.
 func (p *parser) bucket(target value, f map[string]field, s *Store) {
 	if !bucketOf.MatchString(target.text) {
-		p.problem(target, 0, "objects must be the URL of a bucket", "write s3://BUCKET; a prefix belongs in the rule or template")
+		p.problem(target, 0, "objects must be the URL of a bucket", "write s3://BUCKET, s3://BUCKET/PREFIX, or s3:// where rows name the bucket")
 	}
 	s.Options = map[string]string{}
 	for _, name := range storeKeys[Objects][1:] {
-		n, ok := f[name]
-		if !ok {
-			continue
-		}
-		if name == "path_style" {
-			if on, ok := p.boolean(n.val, name); ok && on {
-				s.Options[name] = "true"
+		if n, ok := f[name]; ok {
+			if text := p.option(n.val, name); text != "" {
+				s.Options[name] = text
 			}
-			continue
 		}
-		v, ok := p.maybeEmpty(n.val, name)
+	}
+	_, key := f["access_key"]
+	_, secret := f["secret_key"]
+	if key != secret {
+		p.add(s.Pos, "access_key and secret_key go together", "give both, or neither and let the environment or a profile say")
+	}
+	if n, ok := f["buckets"]; ok && s.Bucket() != "" {
+		p.add(pos(n.key), "buckets is for a store without a bucket of its own", "write objects: s3://, or remove buckets")
+	}
+}
+
+// option reads one setting of an object store; "" when it is not given.
+func (p *parser) option(n *yaml.Node, name string) string {
+	switch name {
+	case "path_style":
+		on, ok := p.boolean(n, name)
 		if !ok {
-			continue
+			return ""
 		}
-		p.option(v, name)
-		if v.text != "" {
-			s.Options[name] = v.text
+		return strconv.FormatBool(on)
+	case "attempts", "concurrency":
+		const hint = "write a number from 1 to 1000"
+		i, ok := p.integer(n, name, hint)
+		if ok && i > 1000 {
+			p.add(pos(n), name+" is too large", hint)
 		}
+		return strconv.FormatInt(i, 10)
+	case "buckets":
+		var list []string
+		for _, n := range p.list(n, name) {
+			if v, ok := p.text(n, name); ok {
+				if _, err := path.Match(v.text, ""); err != nil || strings.ContainsAny(v.text, "/, ") {
+					p.problem(v, 0, "this is not the name of a bucket, nor a pattern of one", "such as reflector-*")
+				}
+				list = append(list, v.text)
+			}
+		}
+		return strings.Join(list, ",")
 	}
+	v, ok := p.maybeEmpty(n, name)
+	if !ok || v.text == "" {
+		return ""
+	}
+	if text, hint := optionFlaw(name, v); text != "" {
+		p.problem(v, 0, text, hint)
+	}
+	return v.text
 }
 
-func (p *parser) option(v value, name string) {
-	for _, secret := range secretOptions {
-		if name == secret && !v.refs {
-			p.problem(v, 0, name+" is written into the policy", "keep it out of the file: ${NAME}")
+// optionFlaw says what is wrong with a setting that is text.
+func optionFlaw(name string, v value) (text, hint string) {
+	switch {
+	case slices.Contains(secretOptions, name) && !v.refs:
+		return name + " is written into the policy", "keep it out of the file: ${NAME}"
+	case name == "endpoint" && !strings.HasPrefix(v.text, "http://") && !strings.HasPrefix(v.text, "https://"):
+		return "the endpoint must begin with http:// or https://", "such as https://s3.example.org"
+	case name == "inventory" && !strings.HasPrefix(v.text, "s3://"):
+		return "the inventory must be the URL of a manifest", "such as s3://inventories/media/manifest.json"
+	case name == "uploads" && v.text != "none":
+		return "uploads can only be none", "write none where the server keeps no unfinished uploads"
+	case name == "timeout":
+		if d, err := time.ParseDuration(v.text); err != nil || d <= 0 {
+			return "the timeout is not a time above zero", "such as 30s"
 		}
 	}
-	if name == "endpoint" && v.text != "" && !strings.HasPrefix(v.text, "http://") && !strings.HasPrefix(v.text, "https://") {
-		p.problem(v, 0, "the endpoint must begin with http:// or https://", "such as https://s3.example.org")
-	}
+	return "", ""
 }
 
-// Bucket returns the bucket of an object store, "" for another kind.
+// Bucket returns the bucket of an object store, "" for another kind and for a
+// store whose buckets are named by rows ("s3://").
 func (s *Store) Bucket() string {
 	if m := bucketOf.FindStringSubmatch(s.Target); s.Kind == Objects && m != nil {
 		return m[1]

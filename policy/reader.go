@@ -170,10 +170,16 @@ func (r *reader) inside(n *yaml.Node, text string, offset int) Pos {
 	return at
 }
 
-// problem records what is wrong with a value, at an offset in it.
+// problem records what is wrong with a value, at an offset in it. What text and
+// hint quote is left out when it may have come from a variable.
 func (r *reader) problem(v value, offset int, text, hint string) {
+	if len(v.from) > 0 {
+		text = quotations.ReplaceAllString(text, "…")
+	}
 	r.add(r.at(v, offset), text, v.checked(hint))
 }
+
+var quotations = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
 // scalar reads a single value and fills its variables in.
 func (r *reader) scalar(n *yaml.Node, what string) (value, bool) {
@@ -316,6 +322,9 @@ func (r *reader) mapping(n *yaml.Node, what string, allowed ...string) (map[stri
 		name := f.key.Value
 		if !slices.Contains(allowed, name) {
 			hint := what + " has the keys " + strings.Join(allowed, ", ")
+			if len(allowed) == 1 {
+				hint = "the only key of " + what + " is " + allowed[0]
+			}
 			if near := nearest(name, allowed); near != "" {
 				hint = "did you mean " + near + "?"
 			}

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"path"
 	"strings"
 	"unicode/utf8"
 
@@ -213,85 +212,6 @@ func badElement(element string) string {
 		return "the path climbs out of its root with .."
 	case ".":
 		return "the path has an element that is only a dot"
-	}
-	return ""
-}
-
-// globFlaw checks a glob below a root: elements of literal text, *, ? and
-// [classes], and ** as an element of its own for any number of directories.
-func globFlaw(glob string) *flaw {
-	const hint = "a glob is relative to the root of its store: export-*.zip, logs/**/*.json"
-	switch {
-	case glob == "":
-		return &flaw{0, "the glob is empty", hint}
-	case strings.HasPrefix(glob, "/"):
-		return &flaw{0, "the glob is absolute", hint}
-	case strings.HasSuffix(glob, "/"):
-		return &flaw{len(glob) - 1, "a rule takes files, and this names a directory", "to take all files below it write " + glob + "**"}
-	case len(glob) > maxPath:
-		return &flaw{0, "the glob is too long", "a glob has at most 4096 bytes"}
-	}
-	offset := 0
-	for _, element := range strings.Split(glob, "/") {
-		if bad := badElement(element); bad != "" {
-			return &flaw{offset, strings.Replace(bad, "the path", "the glob", 1), hint}
-		}
-		if i := strings.IndexAny(element, `{}\`); i >= 0 {
-			return &flaw{offset + i, "a glob has no references, alternatives or escapes",
-				"write two rules for two names, and [{] or [*] for a literal character"}
-		}
-		if i := strings.Index(element, "**"); i >= 0 && element != "**" {
-			return &flaw{offset + i, "** stands alone between slashes", "write **/*.json, not **.json"}
-		}
-		if _, err := path.Match(element, ""); err != nil {
-			return &flaw{offset, "the brackets of the glob do not match", "a class is [abc], [a-z] or [^a-z]"}
-		}
-		offset += len(element) + 1
-	}
-	return nil
-}
-
-// layoutFlaw checks the pattern of a date in a file name. The elements YYYY, MM
-// and DD are understood anywhere, hh, mm and ss only in this order, so that the
-// mm of "summary" and the ss of "session" are text.
-func layoutFlaw(layout string) *flaw {
-	const hint = "a name is literal text, * and the elements YYYY MM DD hh mm ss: app-YYYY-MM-DD*.log"
-	if i := strings.IndexByte(layout, '/'); i >= 0 {
-		return &flaw{i, "the anchor's name is a base name, without directories", hint}
-	}
-	seen := map[string]bool{}
-	for i := 0; i < len(layout); {
-		e := layoutElement(layout[i:], seen)
-		if e == "" {
-			i++
-			continue
-		}
-		if seen[e] {
-			return &flaw{i, "the element " + e + " is given twice", hint}
-		}
-		seen[e] = true
-		i += len(e)
-	}
-	for _, need := range [][2]string{{"MM", "YYYY"}, {"DD", "MM"}, {"hh", "DD"}} {
-		if seen[need[0]] && !seen[need[1]] {
-			return &flaw{0, "the anchor's name has " + need[0] + " but no " + need[1], hint}
-		}
-	}
-	if !seen["YYYY"] {
-		return &flaw{0, "the anchor's name has no date", hint}
-	}
-	return nil
-}
-
-// layoutElement returns the element that s begins with, or "".
-func layoutElement(s string, seen map[string]bool) string {
-	for _, e := range []struct{ name, after string }{
-		{"YYYY", ""}, {"MM", ""}, {"DD", ""}, {"hh", "DD"}, {"mm", "hh"}, {"ss", "mm"},
-	} {
-		lower := e.after != ""
-		if strings.HasPrefix(s, e.name) && (!lower || seen[e.after] && !seen[e.name]) {
-			return e.name
-		}
 	}
 	return ""
 }
