@@ -32,11 +32,12 @@ func (c *Connector) erase(ctx context.Context, b *bucket, targets []*target) []c
 			f.set(i, err)
 		}
 	} else {
+		c.recheck(ctx, b, targets, f)
 		c.abortUploads(ctx, b, targets, f)
+		failed := func(d deletion) bool { return f.of[d.target] != nil }
 		older, current := deletions(targets, t.versioned)
-		c.deleteAll(ctx, b, older, f)
-		current = slices.DeleteFunc(current, func(d deletion) bool { return f.of[d.target] != nil })
-		c.deleteAll(ctx, b, current, f)
+		c.deleteAll(ctx, b, slices.DeleteFunc(older, failed), f)
+		c.deleteAll(ctx, b, slices.DeleteFunc(current, failed), f)
 	}
 	keys := make([]string, len(targets))
 	for i, t := range targets {
@@ -59,7 +60,7 @@ func outcome(s *sight, t *target, failure error) connector.Result {
 	case connector.Present:
 		r.Err = failure
 		switch {
-		case failure == nil, classify(failure) == changed:
+		case failure == nil, errors.Is(failure, errOther), classify(failure) == changed:
 			r.Reason = connector.Changed // something appeared that was not seen
 		case classify(failure) == denied:
 			r.Reason = connector.NoPermission
@@ -110,17 +111,46 @@ func (f *failures) set(i int, err error) {
 	}
 }
 
+// errOther is a key that no longer is what was claimed.
+var errOther = errors.New("another version than the one that was claimed")
+
+// recheck looks at the keys once more where a delete cannot name the version:
+// those without version ids, on a server that is not known to honour an ETag
+// in a batch delete. AWS does; most compatible servers pass over it.
+func (c *Connector) recheck(ctx context.Context, b *bucket, targets []*target, f *failures) {
+	if c.conditional {
+		return
+	}
+	var keys []string
+	var at []int
+	for i, t := range targets {
+		if slices.ContainsFunc(t.sight.versions, func(v version) bool { return v.id == noVersion }) {
+			keys, at = append(keys, t.key), append(at, i)
+		}
+	}
+	for k, s := range c.look(ctx, b, keys, len(keys)) {
+		switch i := at[k]; {
+		case s.err != nil:
+			f.set(i, s.err)
+		case s.print() != targets[i].sight.print():
+			f.set(i, errOther)
+		}
+	}
+}
+
 func (c *Connector) abortUploads(ctx context.Context, b *bucket, targets []*target, f *failures) {
 	parallel(len(targets), c.o.Concurrency, func(i int) {
 		t := targets[i]
+		if f.of[i] != nil {
+			return
+		}
 		for _, u := range t.sight.uploads {
 			err := c.call(ctx, c.o.Timeout, func(ctx context.Context) error {
 				_, err := c.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
 					Bucket: &b.name, Key: &t.key, UploadId: &u.id})
 				return err
 			})
-			var api smithy.APIError
-			if err != nil && !(errors.As(err, &api) && api.ErrorCode() == "NoSuchUpload") {
+			if err != nil && !hasCode(err, "NoSuchUpload") {
 				f.set(i, err)
 			}
 		}

@@ -50,8 +50,11 @@ func classify(err error) class {
 	case s >= 300:
 		return broken
 	}
-	if errors.Is(err, errFuse) {
+	switch {
+	case errors.Is(err, errFuse):
 		return passing
+	case errors.Is(err, errOther), errors.Is(err, errUnconfirmed):
+		return broken
 	}
 	var odd *oddAnswer
 	var stuck *listingError
@@ -93,9 +96,12 @@ var errFuse = errors.New("the store did not answer the requests before this one"
 
 // noBucket reports that the bucket is not there: nothing can be said of what
 // was in it.
-func noBucket(err error) bool {
+func noBucket(err error) bool { return hasCode(err, "NoSuchBucket") }
+
+// hasCode reports that the server answered with the error code.
+func hasCode(err error, code string) bool {
 	var api smithy.APIError
-	return errors.As(err, &api) && api.ErrorCode() == "NoSuchBucket"
+	return errors.As(err, &api) && api.ErrorCode() == code
 }
 
 // reason is the code that a failed request gives to what it was about.

@@ -115,7 +115,9 @@ type Connector struct {
 	bucket string // empty when locators carry the bucket
 	prefix string // keys outside are Invalid
 	gate   *gate
-	list   func(context.Context, *bucket, listing, cursor) (page, error)
+	// conditional: a batch delete honours the ETag of each key.
+	conditional bool
+	list        func(context.Context, *bucket, listing, cursor) (page, error)
 
 	mu      sync.Mutex
 	buckets map[string]*bucket
@@ -158,6 +160,8 @@ func Open(ctx context.Context, target string, o Options) (*Connector, error) {
 		gate: newGate(o.Concurrency), buckets: map[string]*bucket{},
 	}
 	c.list = c.listPage
+	at := client.Options().BaseEndpoint
+	c.conditional = at == nil || *at == ""
 	return c, nil
 }
 
