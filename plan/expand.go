@@ -65,10 +65,13 @@ func fill(p *policy.Part, tuple connector.Tuple) (Part, error) {
 	if len(tuple) != ns+np {
 		return Part{}, fmt.Errorf("%d values for %d references", len(tuple), ns+np)
 	}
-	for _, v := range tuple[:ns] {
-		if v == "" || strings.ContainsAny(v, "/\x00") {
-			return Part{}, errors.New("a value names no store")
+	p2 := Part{Store: p.Store.Fill(tuple[:ns])}
+	if ns > 0 {
+		store, ok := p.Buckets[p2.Store]
+		if !ok {
+			return Part{}, errors.New("a value names a bucket of no store")
 		}
+		p2.Store = store
 	}
 	for _, v := range tuple[ns:] {
 		if err := climbs(v); err != nil {
@@ -80,15 +83,27 @@ func fill(p *policy.Part, tuple connector.Tuple) (Part, error) {
 		return Part{}, err
 	}
 	if p.Kind == policy.Files {
-		// One spelling for one thing: "a//b" and "a/./b" are "a/b".
-		if strings.HasSuffix(loc, "/") {
-			return Part{}, errors.New("a value names a directory")
-		}
-		if loc = path.Clean(loc); loc == "." {
-			return Part{}, errors.New("a value names the root")
+		var err error
+		if loc, err = onePath(loc, p.Tree); err != nil {
+			return Part{}, err
 		}
 	}
-	return Part{Store: p.Store.Fill(tuple[:ns]), Locator: connector.Locator(loc)}, nil
+	p2.Locator = connector.Locator(loc)
+	return p2, nil
+}
+
+// onePath gives a thing in a file tree its one spelling: "a//b" is "a/b". A
+// trailing slash, which stands for a directory with everything in it, is the
+// policy's to write, never a value's.
+func onePath(loc string, tree bool) (string, error) {
+	if strings.HasSuffix(loc, "/") != tree {
+		return "", errors.New("a value names a directory")
+	}
+	loc = path.Clean(loc)
+	if tree {
+		loc += "/"
+	}
+	return loc, nil
 }
 
 // climbs refuses what could lead out of a root. A key of an object store may
@@ -104,8 +119,8 @@ func climbs(s string) error {
 		return errors.New("a value holds a NUL")
 	}
 	for e := range strings.SplitSeq(s, "/") {
-		if e == ".." {
-			return errors.New("a value climbs with ..")
+		if e == "." || e == ".." {
+			return errors.New("a value climbs with dots")
 		}
 	}
 	return nil

@@ -287,11 +287,32 @@ func (rp *rulePlanner) take(it connector.Item) {
 		return
 	}
 	parts, err := Expand(rp.rule, it)
-	if err != nil || it.Locator == "" || it.Anchor.Year() < 1 || it.Anchor.Year() > 9999 {
+	if err != nil || !bounded(it, parts) {
 		s.Kept[connector.Invalid]++
 		return
 	}
 	rp.batch = append(rp.batch, Item{Item: it, Parts: parts})
+}
+
+// maxText is the longest locator or value of an item, far above what any store
+// knows. It keeps one odd record from growing past what the ledger can hold.
+const maxText = 1 << 16
+
+// bounded reports that the item can be written down: in a plan and in a ledger.
+func bounded(it connector.Item, parts []Part) bool {
+	ok := it.Locator != "" && len(it.Locator) < maxText && len(it.ID) < maxText && len(it.Print) < maxText &&
+		it.Anchor.Year() >= 1 && it.Anchor.Year() <= 9999
+	for _, tuples := range it.Values {
+		for _, t := range tuples {
+			for _, v := range t {
+				ok = ok && len(v) < maxText
+			}
+		}
+	}
+	for i := range parts {
+		ok = ok && len(parts[i].Locator) < maxText
+	}
+	return ok
 }
 
 // look probes the parts of the batch, each thing once, and writes the items

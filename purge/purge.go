@@ -28,7 +28,6 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
-	"github.com/epitaph/epitaph/plan"
 	"github.com/epitaph/epitaph/policy"
 )
 
@@ -229,12 +228,14 @@ func (r *Report) Unknown() int64 {
 // RuleReport is what a run did for one rule. In a dry run Gone, PartsGone and
 // Bytes are what would go.
 type RuleReport struct {
-	Rule    string
-	Kind    string
-	Store   string
-	Enabled bool
-	Retain  policy.Period
-	Cutoff  time.Time
+	Rule  string
+	Kind  string
+	Store string
+	// StoreKind tells records (rows) from files and objects.
+	StoreKind policy.StoreKind
+	Enabled   bool
+	Retain    policy.Period
+	Cutoff    time.Time
 
 	Total, Due, Undated int64 // as planned
 	Gone                int64 // items seen to be gone, erased by us
@@ -255,7 +256,9 @@ type RuleReport struct {
 	PartsShared  int64 // parts that a surviving row still references
 	PartsMissing int64 // parts that were not there; not deletions
 	Bytes        int64 // of the items and parts that are gone
-	Rows         []connector.Count
+	// Items is how many the plan would take.
+	Items int64
+	Rows  []connector.Count
 	// Resumed counts the items of earlier runs among these.
 	Resumed int64
 	// Unreadable and ErrorType are the plan's word on a store that could not be

@@ -1,0 +1,186 @@
+package purge
+
+import (
+	"context"
+	"time"
+
+	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/plan"
+	"github.com/epitaph/epitaph/policy"
+)
+
+// The limits that hold where a policy gives none.
+const (
+	defaultItems   int64        = 10000
+	defaultShare   policy.Share = 250000
+	defaultMissing policy.Share = 500000
+	defaultJump                 = 45 // days
+
+	// grace is how far two clocks may be apart without a word.
+	grace = 5 * time.Minute
+	// fewMissing is the number of missing parts below which their share says
+	// nothing.
+	fewMissing = 10
+)
+
+// interlocks returns everything that stands against the run, in the order of
+// the rules. Nothing has been touched yet.
+func (r *run) interlocks(ctx context.Context, newest time.Time) ([]*Interlock, error) {
+	var stops []*Interlock
+	now := r.clock()
+	if ahead := r.plan.AsOf.Sub(now); ahead > grace {
+		stops = append(stops, &Interlock{Code: Future, Have: seconds(ahead), Limit: seconds(grace),
+			Hint: "a plan that looks ahead is for looking; make one without --as-of to carry it out"})
+	}
+	if !r.c.Allow.Clock {
+		stops = append(stops, r.clockJump(now, newest)...)
+	}
+	for i := range r.plan.Rules {
+		s := &r.plan.Rules[i]
+		if !s.Enabled {
+			continue
+		}
+		more, err := r.ruleInterlocks(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		stops = append(stops, more...)
+	}
+	return stops, nil
+}
+
+// clockJump compares this host's clock with the newest entry of the ledger that
+// was not itself written by a run which the clock stopped.
+func (r *run) clockJump(now, newest time.Time) []*Interlock {
+	if newest.IsZero() {
+		return nil
+	}
+	const hint = "set the clock right, or add --allow clock if it is right"
+	if back := newest.Sub(now); back > grace {
+		return []*Interlock{{Code: Clock, Have: -seconds(back), Limit: seconds(grace), Hint: hint}}
+	}
+	jump := policy.Period{Days: defaultJump}
+	if !r.policy.Limits.ClockJump.IsZero() {
+		jump = r.policy.Limits.ClockJump
+	}
+	if last := jump.After(newest); now.After(last) {
+		return []*Interlock{{Code: Clock, Have: seconds(now.Sub(newest)), Limit: seconds(last.Sub(newest)), Hint: hint}}
+	}
+	return nil
+}
+
+func (r *run) ruleInterlocks(ctx context.Context, s *plan.RuleSummary) ([]*Interlock, error) {
+	var stops []*Interlock
+	rule, _ := r.policy.Rule(s.Rule)
+	allow := r.c.Allow
+	if s.Unreadable != "" && s.StoreKind == policy.Files {
+		return []*Interlock{r.rootStop(s.Rule, s.Store)}, nil
+	}
+	for _, name := range s.Unseen {
+		if st, ok := r.policy.Store(name); ok && st.Kind == policy.Files {
+			stops = append(stops, r.rootStop(s.Rule, name))
+		}
+	}
+	if s.Skew != 0 && !allow.Clock {
+		stops = append(stops, &Interlock{Code: Clock, Rule: s.Rule, Store: s.Store, Have: seconds(s.Skew), Limit: seconds(grace),
+			Hint: "set the clock of this host or of the store right, or add --allow clock"})
+	}
+	if limit := or(rule.Limits.Items, defaultItems); s.Items > limit && !allow.Items {
+		stops = append(stops, &Interlock{Code: TooMany, Rule: s.Rule, Have: s.Items, Limit: limit,
+			Hint: "look at the plan; then raise limits: {items: …} in the policy, or add --allow items"})
+	}
+	if limit := or(rule.Limits.Share, defaultShare); !allow.Share {
+		if have := share(s.Items, s.Total); have > int64(limit) {
+			stops = append(stops, &Interlock{Code: TooLarge, Rule: s.Rule, Have: have, Limit: int64(limit),
+				Hint: "look at the plan; then raise limits: {share: …} in the policy, or add --allow share"})
+		}
+	}
+	if allow.Missing {
+		return stops, nil
+	}
+	stop, err := r.missing(ctx, s, int64(or(rule.Limits.Missing, defaultMissing)))
+	if stop != nil {
+		stops = append(stops, stop)
+	}
+	return stops, err
+}
+
+func (r *run) rootStop(rule, store string) *Interlock {
+	return &Interlock{Code: Root, Rule: rule, Store: store,
+		Hint: "mount or create the store's root and make it readable; epitaph check names it"}
+}
+
+// missing counts the parts that are not there. Those that an unfinished run of
+// ours erased are known to be gone and do not count.
+func (r *run) missing(ctx context.Context, s *plan.RuleSummary, limit int64) (*Interlock, error) {
+	gone, all := s.PartsMissing, s.Parts
+	if gone < fewMissing || share(gone, all) <= limit {
+		return nil, nil
+	}
+	if len(r.erased) > 0 {
+		for batch, err := range r.plan.Batches(s.Rule, r.c.Batch) {
+			if err != nil {
+				return nil, err
+			}
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			for i := range batch {
+				for _, p := range batch[i].Parts {
+					if r.erased[plan.Thing{Store: p.Store, Locator: p.Locator}] && p.Print == "" {
+						gone--
+					}
+				}
+			}
+		}
+	}
+	have := share(gone, all)
+	if gone < fewMissing || have <= limit {
+		return nil, nil
+	}
+	return &Interlock{Code: TooMissing, Rule: s.Rule, Have: have, Limit: limit,
+		Hint: "is the template right, and the root the right one? then add --allow missing"}, nil
+}
+
+// share is n of all in parts per million, rounded up so that what is over a
+// limit is never rounded to it. A collection smaller than what is taken from it
+// was not counted right; then the share is the whole.
+func share(n, all int64) int64 {
+	switch {
+	case n <= 0:
+		return 0
+	case n >= all:
+		return 1_000_000
+	default:
+		return int64((float64(n)*1e6 + float64(all) - 1) / float64(all))
+	}
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+func or[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// reference finds the instant to compare the clock with: of the newest entry
+// that no clock-stopped run wrote. Such a run's entries carry the wrong clock's
+// time; believed, they would lift the interlock for the next run.
+func reference(ctx context.Context, l Ledger) (time.Time, error) {
+	stopped := make(map[string]bool)
+	for e, err := range l.Entries(ctx, ledger.Filter{Newest: true}) {
+		if err != nil {
+			return time.Time{}, err
+		}
+		if n, _ := e.Int(stoppedByClock); e.Kind == ledger.RunFinished && n > 0 {
+			stopped[e.Run] = true
+		}
+		if e.Run == "" || !stopped[e.Run] {
+			return e.At, nil
+		}
+	}
+	return time.Time{}, nil
+}
