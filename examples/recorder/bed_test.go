@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 const day = 24 * time.Hour
 
 // bed is a recorder of the test's own: a database, a data directory, and the
-// example's policy.
+// example's policies.
 type bed struct {
 	*testing.T
 	dir     string // holds epitaph.yaml, data, and the ledger
@@ -95,11 +95,13 @@ func newBed(t *testing.T, dialect, dsn string) *bed {
 	}
 	t.Cleanup(func() { b.db.Close() })
 	b.exec(demo.Schema(dialect))
-	policy, err := os.ReadFile("epitaph.yaml")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"epitaph.yaml", "projects.yaml"} {
+		policy, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.write(name, string(policy))
 	}
-	b.write("epitaph.yaml", string(policy))
 	if err := os.MkdirAll(b.path("data/files"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -194,6 +194,7 @@ func TestP8SharedBlobStays(t *testing.T) {
 	onBoth(t, func(b *bed) {
 		project := b.project("standard", "active", 100*day)
 		b.project("standard", "active", 100*day)
+		b.project("standard", "active", 100*day)
 		shared := b.record(15*day, "shared")
 		b.upload(project, "shared")
 		own := b.record(15*day, "own")
@@ -210,7 +211,7 @@ func TestP8SharedBlobStays(t *testing.T) {
 
 		// When the last that names it goes, the blob goes with it.
 		b.exec("UPDATE projects SET status = 'destroyed', updated_at = $1 WHERE id = $2", b.naive(b.now.Add(-31*day)), project)
-		b.purge(0)
+		b.purge(0, "--policy", "projects.yaml")
 		b.onDisk(false, "shared")
 		b.young()
 	})

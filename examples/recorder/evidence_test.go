@@ -198,7 +198,7 @@ func TestP14DestroyedProjectsGoAndAreLogged(t *testing.T) {
 		id := b.project("standard", "destroyed", 31*day)
 		b.upload(id, "an upload")
 		b.exec("DELETE FROM projects WHERE id = 1") // no project need exist for the record of what was done
-		r := b.purge(0, "--log", "-")
+		r := b.purge(0, "--policy", "projects.yaml", "--log", "-")
 		if got := b.count("projects WHERE id = $1", id); got != 0 {
 			b.Error("the destroyed project is still there")
 		}
@@ -207,7 +207,7 @@ func TestP14DestroyedProjectsGoAndAreLogged(t *testing.T) {
 		if len(complete) == 0 {
 			b.Error("no event says that the run is complete")
 		}
-		trail := b.run("trail", "--json", "--rule", "destroyed-projects")
+		trail := b.run("trail", "--policy", "projects.yaml", "--json", "--rule", "destroyed-projects")
 		found := false
 		for line := range strings.Lines(trail.out) {
 			found = found || json.Valid([]byte(line)) && strings.Contains(line, "outcome")

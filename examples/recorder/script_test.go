@@ -107,7 +107,7 @@ func TestDestroyedProjects(t *testing.T) {
 		id := b.record(2 * day)
 		b.exec("UPDATE transcripts SET project_id = $1 WHERE id = $2", standard, id)
 
-		b.purge(0)
+		b.figures(b.purge(0, "--policy", "projects.yaml"), "Projects deleted", 2, "Files deleted", 2, "Errors", 0)
 		if got := b.count("projects WHERE status = 'destroyed'"); got != 2 {
 			b.Errorf("%d destroyed projects left, want the 2 that are not due", got)
 		}
@@ -128,8 +128,10 @@ func TestDestroyedProjects(t *testing.T) {
 // TestCheck proves the example's policy on the example's tables.
 func TestCheck(t *testing.T) {
 	onBoth(t, func(b *bed) {
-		if r := b.run("check"); r.status != 0 {
-			b.Errorf("status of check = %d, want 0", r.status)
+		for _, policy := range []string{"epitaph.yaml", "projects.yaml"} {
+			if r := b.run("check", "--policy", policy); r.status != 0 {
+				b.Errorf("status of check of %s = %d, want 0", policy, r.status)
+			}
 		}
 		b.exec("ALTER TABLE transcripts RENAME COLUMN created_at TO made_at")
 		r := b.run("check")
