@@ -84,7 +84,9 @@ func said(l *Line, st Style) (words []string) {
 		words = append(words, tallyText(l.Tally, st)...)
 	}
 	for _, f := range l.Facts {
-		words = append(words, f.Name()+"="+factText(f))
+		if worthSaying(l, f) {
+			words = append(words, f.Name()+"="+factText(f))
+		}
 	}
 	for _, s := range l.Secrets {
 		words = append(words, s.Name+"="+Printable(s.Text))
@@ -96,6 +98,24 @@ func said(l *Line, st Style) (words []string) {
 		words = append(words, paint(st.Dim, "run "+l.Run))
 	}
 	return words
+}
+
+// worthSaying leaves out what a reader of the line knows already: counts of
+// nothing, counts that the tally shows, and what the start of the run says for
+// all that follows. The JSON has everything.
+func worthSaying(l *Line, f ledger.Fact) bool {
+	switch v := f.Value().(type) {
+	case int64:
+		return v != 0 && (l.Kind != ledger.Outcome || f.Name() == "bytes")
+	case [32]byte:
+		return l.Kind == ledger.RunStarted
+	case time.Time:
+		return l.Kind != ledger.Intent
+	case string:
+		return l.Kind == ledger.RunStarted || f.Name() != "mode" || v != "purge"
+	default:
+		return true
+	}
 }
 
 func tallyText(t Tally, st Style) (words []string) {

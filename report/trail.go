@@ -105,7 +105,9 @@ func (j *joiner) line(ctx context.Context, e ledger.Entry) (Line, error) {
 	}
 	switch e.Kind {
 	case ledger.Intent:
-		j.intents[e.Number] = e.Items
+		if !j.o.Filter.Newest { // read from the end, its outcome came by already
+			j.intents[e.Number] = e.Items
+		}
 		for _, it := range e.Items {
 			line.add(j.o.Filter.Item, Item{Item: it, Sealed: it.Locator == ""})
 		}

@@ -8,8 +8,12 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strings"
 	"syscall"
+
+	"github.com/epitaph/epitaph"
+	"github.com/epitaph/epitaph/plan"
+	"github.com/epitaph/epitaph/policy"
+	"github.com/epitaph/epitaph/purge"
 )
 
 // The statuses of the command.
@@ -55,15 +59,43 @@ func (a *app) conclude(err error) int {
 		a.complain("interrupted, nothing was begun that is not finished")
 		return StatusInterrupted
 	}
-	if errors.Is(err, syscall.EPIPE) {
-		return StatusDone
+	if errors.Is(err, syscall.EPIPE) { // nobody reads the result any more
+		return StatusPartly
 	}
-	var p *problem
-	if !errors.As(err, &p) {
-		p = usage(cause(err))
+	var bad *policy.Errors
+	if errors.As(err, &bad) { // prints its own hints, each below its line
+		fmt.Fprintln(a.env.Stderr, bad.Error())
+		return StatusUsage
 	}
+	p := explain(err)
 	a.complain(p.text, p.hints...)
 	return p.status
+}
+
+// explain puts an error of the engine in words for people, with its status.
+func explain(err error) *problem {
+	var p *problem
+	var lock *purge.Interlock
+	var bad *plan.Error
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &lock):
+		return &problem{StatusInterlock, "stopped before the first deletion: " + lock.Error(), hintsOf(lock.Hint)}
+	case errors.As(err, &bad):
+		return usage(bad.Error(), hintsOf(bad.Hint)...)
+	case errors.Is(err, epitaph.ErrDeclined):
+		return &problem{status: StatusInterrupted, text: "declined; nothing was touched"}
+	default:
+		return &problem{status: StatusPartly, text: cause(err)}
+	}
+}
+
+func hintsOf(hint string) []string {
+	if hint == "" {
+		return nil
+	}
+	return []string{hint}
 }
 
 // complain prints one problem on stderr. It is the only place that prints hints.
@@ -107,21 +139,6 @@ func cause(err error) string {
 	case errors.As(err, &op):
 		return "the network failed"
 	default:
-		return "error of type " + typeOf(err)
-	}
-}
-
-// typeOf names the innermost type of err that tells something.
-func typeOf(err error) string {
-	name := fmt.Sprintf("%T", err)
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			return strings.TrimPrefix(name, "*")
-		}
-		err = next
-		if n := fmt.Sprintf("%T", err); n != "*errors.errorString" && n != "*fmt.wrapError" {
-			name = n
-		}
+		return "error of type " + plan.ErrorType(err)
 	}
 }

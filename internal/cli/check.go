@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"encoding/hex"
+
+	"github.com/spf13/cobra"
+
+	"github.com/epitaph/epitaph"
+	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/policy"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Prove the policy against its stores, without any effect",
+		Long: `Reads the policy, opens every store, and proves that each table, column, link,
+condition and template exists and can be run. Warns where a purge would be slow
+or surprising. Nothing is changed, and the ledger is not touched.
+
+Status: 0 when a run can do its work, with or without warnings; 2 on a fault.`,
+		Example: "  epitaph check && epitaph plan",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := a.untilStopped(cmd.Context())
+			defer cancel()
+			pol, err := a.loadPolicy()
+			if err != nil {
+				return err
+			}
+			st, err := openStores(ctx, pol, true)
+			if err != nil {
+				return err
+			}
+			defer st.Close()
+			e, err := epitaph.New(epitaph.Config{Policy: pol, Stores: st.byName, Clock: a.env.Now})
+			if err != nil {
+				return err
+			}
+			found := e.Check(ctx)
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return a.showFindings(pol, found)
+		},
+	}
+}
+
+// findingJSON is one finding; its names are stable.
+type findingJSON struct {
+	Severity string `json:"severity"`
+	Rule     string `json:"rule,omitempty"`
+	Line     int    `json:"line,omitempty"`
+	Column   int    `json:"column,omitempty"`
+	Subject  string `json:"subject"`
+	Text     string `json:"text"`
+	Hint     string `json:"hint,omitempty"`
+}
+
+func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
+	result := struct {
+		Policy     string        `json:"policy"`
+		PolicyHash string        `json:"policy_hash"`
+		Rules      int           `json:"rules"`
+		Stores     int           `json:"stores"`
+		Faults     int           `json:"faults"`
+		Warnings   int           `json:"warnings"`
+		Findings   []findingJSON `json:"findings"`
+	}{Policy: pol.Path, PolicyHash: hex.EncodeToString(pol.Hash[:]), Rules: len(pol.Rules), Stores: len(pol.Stores), Findings: []findingJSON{}}
+	for _, f := range found {
+		severity := "warning"
+		if f.Severity == connector.Fault {
+			severity = "fault"
+			result.Faults++
+		} else {
+			result.Warnings++
+		}
+		result.Findings = append(result.Findings, findingJSON{severity, f.Rule, f.Pos.Line, f.Pos.Column, f.Subject, f.Text, f.Hint})
+	}
+	if a.global.json {
+		if err := a.printJSON(result); err != nil {
+			return err
+		}
+	} else if err := a.printFindings(pol, result.Findings, result.Faults, result.Warnings); err != nil {
+		return err
+	}
+	if result.Faults > 0 {
+		return ended(StatusUsage)
+	}
+	return nil
+}
+
+func (a *app) printFindings(pol *policy.Policy, found []findingJSON, faults, warnings int) error {
+	p := a.stdout()
+	for _, f := range found {
+		what := f.Subject
+		if f.Rule != "" {
+			what = "rule " + f.Rule + ", " + f.Subject
+		}
+		label := p.yellow("warning")
+		if f.Severity == "fault" {
+			label = p.red("fault")
+		}
+		p.linef("%s:%d:%d: %s: %s: %s", pol.Path, f.Line, f.Column, label, what, f.Text)
+		if f.Hint != "" {
+			p.linef("  hint: %s", f.Hint)
+		}
+	}
+	for i := range pol.Rules {
+		if r := &pol.Rules[i]; !r.Enabled {
+			p.linef("rule %s is switched off: %s", r.Name, r.Off)
+		}
+	}
+	p.linef("%s: %s, %s: %s, %s", pol.Path, count(int64(len(pol.Rules)), "rule"), count(int64(len(pol.Stores)), "store"),
+		count(int64(faults), "fault"), count(int64(warnings), "warning"))
+	return p.err
+}

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"syscall"
+
+	"github.com/epitaph/epitaph/purge"
+)
+
+// eventLog writes events as JSON lines. Its only entrance takes a purge.Event,
+// which has no room for a path, key, value or driver message.
+type eventLog struct {
+	logger *slog.Logger
+	close  func() error
+}
+
+// openLog opens what --log names; nil when it names nothing.
+func (a *app) openLog() (*eventLog, error) {
+	switch a.global.log {
+	case "":
+		return nil, nil
+	case "-":
+		return newEventLog(a.env.Stderr, func() error { return nil }), nil
+	}
+	f, err := os.OpenFile(a.global.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, usage(fmt.Sprintf("cannot write the log file %s: %s", a.global.log, cause(err)), "choose another place: --log FILE, or --log - for stderr")
+	}
+	return newEventLog(f, f.Close), nil
+}
+
+func newEventLog(w io.Writer, closer func() error) *eventLog {
+	h := slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.MessageKey {
+			a.Key = "event"
+		}
+		if a.Key == slog.TimeKey {
+			a.Value = slog.TimeValue(a.Value.Time().UTC())
+		}
+		return a
+	}})
+	return &eventLog{logger: slog.New(h), close: closer}
+}
+
+func (l *eventLog) event(e purge.Event) {
+	l.logger.LogAttrs(context.Background(), e.Level(), string(e.Name()), e.Attrs()...)
+}
+
+// observe returns the function that a run calls for every event, or nil when
+// nobody listens: events cost time.
+func observe(l *eventLog, bar *progress) func(purge.Event) {
+	switch {
+	case l == nil && !bar.shown():
+		return nil
+	case l == nil:
+		return bar.event
+	case !bar.shown():
+		return l.event
+	default:
+		return func(e purge.Event) {
+			l.event(e)
+			bar.event(e)
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/epitaph/epitaph/policy"
+)
+
+// policyPath is the policy file: the flag, else the environment, else
+// epitaph.yaml.
+func (a *app) policyPath() string {
+	if a.global.policy != "" {
+		return a.global.policy
+	}
+	if p, ok := a.env.Lookup("EPITAPH_POLICY"); ok && p != "" {
+		return p
+	}
+	return "epitaph.yaml"
+}
+
+// loadPolicy reads and checks the policy. Its variables come from the
+// environment, then from a .env file beside the policy.
+func (a *app) loadPolicy() (*policy.Policy, error) {
+	path := a.policyPath()
+	pol, err := policy.Load(path, policy.Lookup(a.env.Lookup))
+	var bad *policy.Errors
+	switch {
+	case err == nil, errors.As(err, &bad):
+		return pol, err
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usage(fmt.Sprintf("no policy file %s", path), "make one: epitaph init, or name yours: --policy FILE")
+	default:
+		return nil, usage(fmt.Sprintf("cannot read the policy file %s or the .env file beside it: %s", path, cause(err)),
+			"both must be regular files that this user may read")
+	}
+}
+
+// pick checks the names of rules on a command line. None means all.
+func pick(pol *policy.Policy, names []string) error {
+	for _, n := range names {
+		if _, ok := pol.Rule(n); ok {
+			continue
+		}
+		var all []string
+		for i := range pol.Rules {
+			all = append(all, pol.Rules[i].Name)
+		}
+		return usage(fmt.Sprintf("the policy has no rule %q", n), nearestHint(n, all, "", "its rules are: "+strings.Join(all, ", ")))
+	}
+	return nil
+}
+
+// selected reports whether a rule is among the names; none means all.
+func selected(names []string, rule string) bool {
+	for _, n := range names {
+		if n == rule {
+			return true
+		}
+	}
+	return len(names) == 0
+}

@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/epitaph/epitaph"
+	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/plan"
+	"github.com/epitaph/epitaph/policy"
+	"github.com/epitaph/epitaph/purge"
+)
+
+type purgeFlags struct {
+	plan    string
+	retain  policy.Period
+	dryRun  bool
+	yes     bool
+	allow   string
+	workers int
+	batch   int
+}
+
+func (a *app) purgeCommand() *cobra.Command {
+	var f purgeFlags
+	cmd := &cobra.Command{
+		Use:   "purge [RULE…]",
+		Short: "Dispose of what is due, and keep the record of it",
+		Long: `Makes a plan, or takes one made before, and carries it out: parts first and looked
+for again, the row that names them last, every batch in the ledger before and
+after. What cannot be seen is unknown and stays. Running again finishes what was
+cut short. On a terminal it asks first; elsewhere, as in cron, it does not.
+
+Status: 0 all done · 1 some failed or are unknown · 3 an interlock stopped it ·
+130 interrupted: the first Ctrl-C ends after the running batch, the second at once.`,
+		Example: "  epitaph purge --dry-run\n  epitaph purge exports --retain 30d\n  epitaph plan --out tonight.plan && epitaph purge --plan tonight.plan --yes",
+		RunE: func(cmd *cobra.Command, rules []string) error {
+			return a.runPurge(cmd.Context(), f, rules, cmd.Flags())
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.plan, "plan", "", "carry out the plan in `FILE`, and nothing outside of it")
+	fl.Var(&f.retain, "retain", "use this retention period instead of the policy's, such as 7d")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be done and touch nothing; =false overrides the policy's dry_run")
+	fl.BoolVar(&f.yes, "yes", false, "do not ask")
+	fl.StringVar(&f.allow, "allow", "", "lift `INTERLOCKS` knowingly: items,share,missing,clock; it goes on record")
+	fl.IntVar(&f.workers, "workers", 0, "batches in flight, 1 to 16 (default 3)")
+	fl.IntVar(&f.batch, "batch", 0, "items of one batch, 1 to 10000 (default 1000)")
+	return cmd
+}
+
+// options checks the flags of a purge, before anything is opened.
+func (f *purgeFlags) options(rules []string, fl *pflag.FlagSet) (epitaph.PurgeOptions, error) {
+	o := epitaph.PurgeOptions{Rules: rules, Workers: f.workers, Batch: f.batch}
+	if fl.Changed("workers") && (f.workers < 1 || f.workers > 16) {
+		return o, usage(fmt.Sprintf("--workers %d: want 1 to 16", f.workers))
+	}
+	if fl.Changed("batch") && (f.batch < 1 || f.batch > 10000) {
+		return o, usage(fmt.Sprintf("--batch %d: want 1 to 10000", f.batch))
+	}
+	var err error
+	if o.Allow, err = purge.ParseAllow(f.allow); err != nil {
+		return o, usage("--allow: "+err.Error(), "such as --allow items,share")
+	}
+	if fl.Changed("retain") {
+		o.Retain = &f.retain
+	}
+	if f.plan != "" && (len(rules) > 0 || o.Retain != nil) {
+		return o, usage("--plan says what to do; rules and --retain cannot be given with it", "name them when you make the plan: epitaph plan --retain 7d --out FILE RULE")
+	}
+	return o, nil
+}
+
+func (a *app) runPurge(ctx context.Context, f purgeFlags, rules []string, fl *pflag.FlagSet) (err error) {
+	o, err := f.options(rules, fl)
+	if err != nil {
+		return err
+	}
+	pol, err := a.loadPolicy()
+	if err != nil {
+		return err
+	}
+	if err := pick(pol, rules); err != nil {
+		return err
+	}
+	o.DryRun = pol.DryRun
+	if fl.Changed("dry-run") {
+		o.DryRun = f.dryRun
+	}
+	if f.plan != "" {
+		if o.Plan, err = openPlan(f.plan); err != nil {
+			return err
+		}
+		defer o.Plan.Close()
+	}
+	log, err := a.openLog()
+	if err != nil {
+		return err
+	}
+	if log != nil {
+		defer func() { err = errors.Join(err, log.close()) }()
+	}
+	led, err := a.openLedger(ctx, pol, true)
+	if err != nil {
+		return err
+	}
+	defer led.Close()
+	st, err := openStores(ctx, pol, o.DryRun)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	return a.carryOut(ctx, f, pol, led, st, log, o)
+}
+
+// carryOut runs the engine and shows what came of it.
+func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, led *ledger.Ledger, st *stores, log *eventLog, o epitaph.PurgeOptions) error {
+	bar := a.newProgress()
+	e, err := epitaph.New(epitaph.Config{
+		Policy: pol, Stores: st.byName, Ledger: led, Clock: a.env.Now, Observe: observe(log, bar),
+		Host: host(), Who: a.who(), Version: Version(), RequestID: a.global.requestID,
+	})
+	if err != nil {
+		return err
+	}
+	o.Stop = a.stop
+	o.Progress = bar.planning
+	o.Confirm = func(p *plan.Plan) (bool, error) {
+		bar.finish()
+		var items int64
+		for i := range p.Rules {
+			items += p.Rules[i].Items
+		}
+		if !o.DryRun && !f.yes && items > 0 && isTerminal(a.env.Stdin) && isTerminal(a.env.Stderr) {
+			if ok, err := a.ask(p); !ok || err != nil {
+				return ok, err
+			}
+		}
+		bar.begin(items)
+		return true, nil
+	}
+	rep, err := e.Purge(ctx, o)
+	bar.end()
+	if rep.Run != "" {
+		if perr := a.showReport(pol, &rep, err); perr != nil && err == nil {
+			return perr
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return reportStatus(&rep)
+}
+
+// reportStatus is the status of a run that came to its end.
+func reportStatus(r *purge.Report) error {
+	switch {
+	case r.Interrupted:
+		return ended(StatusInterrupted)
+	case r.DryRun && len(r.Stops) > 0:
+		return ended(StatusInterlock)
+	case r.Errors() > 0 || r.Unknown() > 0 || r.Incidents > 0 || r.Open > 0:
+		return ended(StatusPartly)
+	default:
+		return nil
+	}
+}
+
+func openPlan(path string) (*plan.Plan, error) {
+	p, err := plan.Open(path)
+	var bad *plan.Error
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.As(err, &bad):
+		return nil, usage(path+": "+bad.Error(), hintsOf(bad.Hint)...)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, usage("no plan file "+path, "make one: epitaph plan --out "+path)
+	default:
+		return nil, usage(fmt.Sprintf("cannot read the plan file %s: %s", path, cause(err)))
+	}
+}
+
+// ask shows what will go and waits for a yes.
+func (a *app) ask(p *plan.Plan) (bool, error) {
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		if r.Items > 0 {
+			fmt.Fprintf(a.env.Stderr, "  %s: %s with %s, %s\n", r.Rule, count(r.Items, r.Kind), count(r.Parts-r.PartsMissing, "part"), bytesText(r.Bytes))
+		}
+	}
+	fmt.Fprint(a.env.Stderr, "They will be gone for good. Type yes to go on: ")
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(a.env.Stdin).ReadString('\n')
+		answer <- line
+	}()
+	select {
+	case line := <-answer:
+		return strings.EqualFold(strings.TrimSpace(line), "yes"), nil
+	case <-a.stop:
+		fmt.Fprintln(a.env.Stderr)
+		return false, context.Canceled
+	}
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/connector/files"
+	"github.com/epitaph/epitaph/connector/rows"
+	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/policy"
+)
+
+// stores are the open stores of a policy.
+type stores struct {
+	byName map[string]connector.Connector
+	close  []func() error
+}
+
+func (s *stores) Close() error {
+	var errs []error
+	for _, c := range s.close {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+// openStores opens every store of the policy; with lookOnly they cannot delete
+// by any path. A store that is down opens all the same: what lies in it is
+// unknown. What cannot be a store is a problem.
+func openStores(ctx context.Context, pol *policy.Policy, lookOnly bool) (*stores, error) {
+	all := &stores{byName: map[string]connector.Connector{}}
+	for i := range pol.Stores {
+		s := &pol.Stores[i]
+		c, closer, err := open(ctx, pol, s, lookOnly)
+		if err != nil {
+			return nil, errors.Join(err, all.Close())
+		}
+		all.byName[s.Name] = c
+		all.close = append(all.close, closer)
+	}
+	return all, nil
+}
+
+func open(ctx context.Context, pol *policy.Policy, s *policy.Store, lookOnly bool) (connector.Connector, func() error, error) {
+	at := fmt.Sprintf("%s:%d:%d: store %s", pol.Path, s.Pos.Line, s.Pos.Column, s.Name)
+	switch s.Kind {
+	case policy.Files:
+		c, err := files.Open(pol.Resolve(s.Target), files.Options{Mount: s.Mount, Marker: s.Marker, CrossMounts: s.CrossMounts})
+		if err != nil {
+			return nil, nil, usage(at+": the directory cannot be used as a root", "give the path of a directory: files: /app/data")
+		}
+		return c, c.Close, nil
+	case policy.Rows:
+		c, err := rows.Open(ctx, databaseBeside(pol, s.Target), rows.Options{ReadOnly: lookOnly})
+		if err != nil {
+			return nil, nil, usage(at+": the address of the database cannot be understood", // its text may hold the password
+				`write it as "postgres://user:password@host:5432/name" or "sqlite:path/to/app.db"`)
+		}
+		return c, c.Close, nil
+	default:
+		return nil, nil, usage(fmt.Sprintf("%s: this version cannot open %s", at, s.Kind), "stores of rows and files can be opened")
+	}
+}
+
+// databaseBeside makes the path of a SQLite database relative to the policy
+// file's folder, as all paths of a policy are. An address in the form of a URL
+// is the application's own, and is read as the application reads it.
+func databaseBeside(pol *policy.Policy, dsn string) string {
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok && path != "" && !strings.HasPrefix(path, "//") {
+		return "sqlite:" + pol.Resolve(path)
+	}
+	if !strings.Contains(dsn, ":") && dsn != "" {
+		return "sqlite:" + pol.Resolve(dsn)
+	}
+	return dsn
+}
+
+// openLedger opens the policy's ledger, and makes it when write is set and it
+// is absent.
+func (a *app) openLedger(ctx context.Context, pol *policy.Policy, write bool) (*ledger.Ledger, error) {
+	dsn := pol.Ledger
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		dsn = "sqlite:" + pol.Resolve(path)
+	}
+	return a.openLedgerAt(ctx, dsn, write)
+}
+
+func (a *app) openLedgerAt(ctx context.Context, dsn string, write bool) (*ledger.Ledger, error) {
+	c := ledger.Config{Clock: a.env.Now}
+	if write {
+		l, err := ledger.Open(ctx, dsn, c)
+		if err != nil {
+			return nil, usage("cannot open the ledger: "+cause(err), "without a ledger nothing is done; see the line ledger: in the policy, and who may write there")
+		}
+		return l, nil
+	}
+	l, err := ledger.OpenReadOnly(ctx, dsn, c)
+	if err != nil {
+		return nil, usage("cannot open the ledger: "+cause(err), "epitaph init makes one, and so does the first purge")
+	}
+	return l, nil
+}
+
+// host is the name of this host, for the record of a run.
+func host() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return h
+}
+
+// who is the user that asked, for the sealed record of a run.
+func (a *app) who() string {
+	name := fmt.Sprintf("uid %d", os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if by, ok := a.env.Lookup("SUDO_USER"); ok && by != "" {
+		name += " (sudo by " + by + ")"
+	}
+	return name
+}

@@ -1,0 +1,295 @@
+package cli
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/policy"
+	"github.com/epitaph/epitaph/purge"
+)
+
+// showReport prints what a run did. stop is the error that ended it, if any.
+func (a *app) showReport(pol *policy.Policy, r *purge.Report, stop error) error {
+	if a.global.json {
+		return a.printJSON(reportOf(r, stop))
+	}
+	w := a.stdout()
+	w.linef("%s", heading(r, stop))
+	w.linef("  Dry run: %t", r.DryRun)
+	w.linef("  Retention days: %s", retentionDays(r))
+	for _, k := range kindLines(r) {
+		w.linef("  %s: %d", k.label, k.n)
+	}
+	w.linef("  Kept: %d", keptOf(r))
+	w.linef("  Unknown: %d", r.Unknown())
+	w.linef("  Errors: %d", r.Errors())
+	if r.Resumed > 0 {
+		w.linef("  Finished from an earlier run: %d", r.Resumed)
+	}
+	if r.Incidents > 0 {
+		w.linef("  %s: %d (see: epitaph trail --action incident --run %s)", w.red("Incidents"), r.Incidents, r.Run)
+	}
+	if r.Open > 0 {
+		w.linef("  %s: %d batches; run again to settle them", w.red("Without an outcome"), r.Open)
+	}
+	w.linef("  Run: %s", r.Run)
+	for i := range r.Rules {
+		ruleSummary(w, pol, &r.Rules[i], r.DryRun)
+	}
+	label := "Stopped by an interlock"
+	if r.DryRun {
+		label = "An interlock would stop it"
+	}
+	for _, s := range r.Stops {
+		w.linef("%s: %s", w.red(label), s.Error())
+		if s.Hint != "" {
+			w.linef("  hint: %s", s.Hint)
+		}
+	}
+	return w.err
+}
+
+func heading(r *purge.Report, stop error) string {
+	var lock *purge.Interlock
+	switch {
+	case errors.As(stop, &lock):
+		return "Purge stopped before the first deletion:"
+	case stop != nil:
+		return "Purge ended early:"
+	case r.Interrupted:
+		return "Purge interrupted:"
+	default:
+		return "Purge complete:"
+	}
+}
+
+// retentionDays is one number where the rules agree on whole days, and the
+// period of each rule where they do not.
+func retentionDays(r *purge.Report) string {
+	var all []string
+	for i := range r.Rules {
+		p := r.Rules[i].Retain
+		text := p.String()
+		if p == (policy.Period{Days: p.Days}) {
+			text = strconv.Itoa(p.Days)
+		}
+		if r.Rules[i].Enabled && !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	if len(all) == 0 {
+		return "none, every rule is switched off"
+	}
+	return strings.Join(all, ", ")
+}
+
+// kindLine is one counter of the summary.
+type kindLine struct {
+	label, json string
+	n           int64
+}
+
+// kindLines counts what went, by kind of item, with the labels that the
+// recorder's purge has: records, files and exports always, others when there
+// are rules for them.
+func kindLines(r *purge.Report) []kindLine {
+	lines := []kindLine{{"Purged records", "purged_count", 0}, {"Files deleted", "files_deleted", 0}, {"Exports deleted", "exports_deleted", 0}}
+	for i := range r.Rules {
+		rule := &r.Rules[i]
+		lines[1].n += rule.PartsGone
+		switch rule.Kind {
+		case "record":
+			lines[0].n += rule.Gone
+		case "file":
+			lines[1].n += rule.Gone
+		case "export":
+			lines[2].n += rule.Gone
+		default:
+			word := strings.ReplaceAll(rule.Kind, "_", " ")
+			label := strings.ToUpper(word[:1]) + word[1:] + "s deleted"
+			j := slices.IndexFunc(lines, func(k kindLine) bool { return k.label == label })
+			if j < 0 {
+				lines = append(lines, kindLine{label: label})
+				j = len(lines) - 1
+			}
+			lines[j].n += rule.Gone
+		}
+	}
+	return lines
+}
+
+func keptOf(r *purge.Report) (n int64) {
+	for i := range r.Rules {
+		n += sum(r.Rules[i].Kept)
+	}
+	return n
+}
+
+func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) {
+	if !r.Enabled {
+		off := "switched off"
+		if rule, ok := pol.Rule(r.Rule); ok && rule.Off != "" {
+			off += ": " + rule.Off
+		}
+		w.linef("Rule %s: %s; nothing was done", w.bold(r.Rule), off)
+		return
+	}
+	w.linef("Rule %s: %ss, kept %s, cutoff %s", w.bold(r.Rule), r.Kind, r.Retain, instant(r.Cutoff))
+	if r.Unreadable != "" {
+		w.linef("  %s (%s, error type %s); nothing was touched", w.red("Store could not be looked at"), r.Unreadable, r.ErrorType)
+		return
+	}
+	gone := "Gone:   "
+	if dry {
+		gone = "Would go:"
+	}
+	w.linef("  Due:     %s of %s", number(r.Due), number(r.Total))
+	w.linef("  %s %s, %s", gone, number(r.Gone), bytesText(r.Bytes))
+	if r.PartsGone+r.PartsShared+r.PartsMissing > 0 {
+		w.linef("  Parts:   %s gone, %s shared, %s missing", number(r.PartsGone), number(r.PartsShared), number(r.PartsMissing))
+	}
+	if len(r.Rows) > 0 {
+		w.linef("  Rows:    %s", rowsText(r.Rows))
+	}
+	for _, l := range []struct {
+		label string
+		n     int64
+		by    map[connector.Reason]int64
+		warn  bool
+	}{
+		{"Kept:   ", sum(r.Kept), r.Kept, false}, {"Drift:  ", sum(r.Drift), r.Drift, false}, {"Missing:", r.Missing, nil, false},
+		{"Undated:", r.Undated, nil, false}, {"Unknown:", r.Unknown, nil, true}, {"Errors: ", r.Errors, nil, true},
+	} {
+		if l.n == 0 {
+			continue
+		}
+		text := number(l.n)
+		if len(l.by) > 0 {
+			text += " (" + reasons(l.by) + ")"
+		}
+		if l.warn {
+			text = w.red(text)
+		}
+		w.linef("  %s %s", l.label, text)
+	}
+}
+
+func rowsText(rows []connector.Count) string {
+	parts := make([]string, len(rows))
+	for i, c := range rows {
+		parts[i] = fmt.Sprintf("%s %s", c.Table, number(c.N))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// reportJSON is the result of a purge; its names are stable. The first ones
+// are those of the recorder's statistics.
+type reportJSON struct {
+	PurgedCount    int64            `json:"purged_count"`
+	FilesDeleted   int64            `json:"files_deleted"`
+	ExportsDeleted int64            `json:"exports_deleted"`
+	Errors         int64            `json:"errors"`
+	DryRun         bool             `json:"dry_run"`
+	Kept           int64            `json:"kept"`
+	Unknown        int64            `json:"unknown"`
+	Resumed        int64            `json:"resumed"`
+	Incidents      int64            `json:"incidents"`
+	Open           int64            `json:"open_intents"`
+	Interrupted    bool             `json:"interrupted"`
+	Error          string           `json:"error,omitempty"`
+	Run            string           `json:"run"`
+	AsOf           *time.Time       `json:"as_of"`
+	Started        *time.Time       `json:"started"`
+	Finished       *time.Time       `json:"finished"`
+	PolicyHash     string           `json:"policy_hash"`
+	PlanDigest     string           `json:"plan_digest"`
+	Rules          []ruleReportJSON `json:"rules"`
+	Stops          []stopJSON       `json:"stops,omitempty"`
+}
+
+type ruleReportJSON struct {
+	Rule          string                     `json:"rule"`
+	Kind          string                     `json:"kind"`
+	Store         string                     `json:"store"`
+	Enabled       bool                       `json:"enabled"`
+	Retain        string                     `json:"retain"`
+	Cutoff        *time.Time                 `json:"cutoff"`
+	Total         int64                      `json:"total"`
+	Due           int64                      `json:"due"`
+	Undated       int64                      `json:"undated"`
+	Gone          int64                      `json:"gone"`
+	Missing       int64                      `json:"missing"`
+	Kept          map[connector.Reason]int64 `json:"kept"`
+	Drift         map[connector.Reason]int64 `json:"drift"`
+	Unknown       int64                      `json:"unknown"`
+	Errors        int64                      `json:"errors"`
+	PartsGone     int64                      `json:"parts_gone"`
+	PartsShared   int64                      `json:"parts_shared"`
+	PartsMissing  int64                      `json:"parts_missing"`
+	Bytes         int64                      `json:"bytes"`
+	Rows          map[string]int64           `json:"rows"`
+	Resumed       int64                      `json:"resumed"`
+	OldestDue     *time.Time                 `json:"oldest_due"`
+	Done          bool                       `json:"done"`
+	UnreadableFor connector.Reason           `json:"unreadable,omitempty"`
+	ErrorType     string                     `json:"error_type,omitempty"`
+}
+
+type stopJSON struct {
+	Code  string `json:"code"`
+	Rule  string `json:"rule,omitempty"`
+	Store string `json:"store,omitempty"`
+	Have  int64  `json:"have"`
+	Limit int64  `json:"limit"`
+	Text  string `json:"text"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+func reportOf(r *purge.Report, stop error) reportJSON {
+	lines := kindLines(r)
+	out := reportJSON{
+		PurgedCount: lines[0].n, FilesDeleted: lines[1].n, ExportsDeleted: lines[2].n,
+		Errors: r.Errors(), DryRun: r.DryRun, Kept: keptOf(r), Unknown: r.Unknown(), Resumed: r.Resumed, Incidents: r.Incidents,
+		Open: r.Open, Interrupted: r.Interrupted, Run: r.Run,
+		AsOf: instantJSON(r.AsOf), Started: instantJSON(r.Started), Finished: instantJSON(r.Finished),
+		PolicyHash: hex.EncodeToString(r.PolicyHash[:]), PlanDigest: hex.EncodeToString(r.PlanDigest[:]),
+		Rules: []ruleReportJSON{},
+	}
+	if stop != nil {
+		out.Error = explain(stop).text
+	}
+	for i := range r.Rules {
+		out.Rules = append(out.Rules, ruleReportOf(&r.Rules[i]))
+	}
+	for _, s := range r.Stops {
+		out.Stops = append(out.Stops, stopJSON{string(s.Code), s.Rule, s.Store, s.Have, s.Limit, s.Error(), s.Hint})
+	}
+	return out
+}
+
+func ruleReportOf(r *purge.RuleReport) ruleReportJSON {
+	rows := map[string]int64{}
+	for _, c := range r.Rows {
+		rows[c.Table] = c.N
+	}
+	return ruleReportJSON{
+		Rule: r.Rule, Kind: r.Kind, Store: r.Store, Enabled: r.Enabled, Retain: r.Retain.String(), Cutoff: instantJSON(r.Cutoff),
+		Total: r.Total, Due: r.Due, Undated: r.Undated, Gone: r.Gone, Missing: r.Missing, Kept: orEmpty(r.Kept), Drift: orEmpty(r.Drift),
+		Unknown: r.Unknown, Errors: r.Errors, PartsGone: r.PartsGone, PartsShared: r.PartsShared, PartsMissing: r.PartsMissing,
+		Bytes: r.Bytes, Rows: rows, Resumed: r.Resumed, OldestDue: instantJSON(r.OldestDue), Done: r.Done,
+		UnreadableFor: r.Unreadable, ErrorType: r.ErrorType,
+	}
+}
+
+func orEmpty(m map[connector.Reason]int64) map[connector.Reason]int64 {
+	if m == nil {
+		return map[connector.Reason]int64{}
+	}
+	return m
+}
