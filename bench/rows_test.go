@@ -125,9 +125,14 @@ func postgres(b *testing.B) {
 		must(b, admin, "DROP DATABASE bench_copy WITH (FORCE)")
 		return took
 	}
-	var us, raw, loop []time.Duration
+	var us, raw, loop, orm []time.Duration
 	var r run
-	const some = 2000
+	const few = 2000
+	scaled := func(each func(context.Context, *sql.DB, int) error) time.Duration {
+		return copied(func(db *sql.DB, _ string) time.Duration {
+			return timed(b, func() error { return each(b.Context(), db, few) }) * time.Duration(s.Due) / few
+		})
+	}
 	for i := range rounds() {
 		raw = append(raw, copied(func(db *sql.DB, _ string) time.Duration {
 			took := timed(b, func() error {
@@ -140,38 +145,26 @@ func postgres(b *testing.B) {
 			r = purgeRows(b, db, dsn, s)
 			return r.took
 		}))
-		loop = append(loop, copied(func(db *sql.DB, _ string) time.Duration {
-			return timed(b, func() error { return oneByOne(b.Context(), db, some) }) * time.Duration(s.Due) / some
-		}))
-		b.Logf("round %d: raw DELETE %v, epitaph %v (cpu %v, %d MB), loop %v (scaled from %d)", i+1, raw[i], us[i], r.cpu, r.peak>>20, loop[i], some)
+		loop, orm = append(loop, scaled(oneByOne)), append(orm, scaled(asTheRecorder))
+		b.Logf("round %d: raw DELETE %v, epitaph %v (cpu %v, %d MB), loop %v, as the recorder %v (both scaled from %d)",
+			i+1, raw[i], us[i], r.cpu, r.peak>>20, loop[i], orm[i], few)
 	}
 	durable := fmt.Sprintf("PostgreSQL %s, fsync=%s, synchronous_commit=%s; ledger flushed", settings[2], settings[0], settings[1])
 	what := fmt.Sprintf("%d due records, %d rows, PostgreSQL", s.Due, s.Due*10)
-	figures.add(b, what, "per-record loop", median(us), median(loop), fmt.Sprintf("the loop ran on %d records and is scaled", some))
+	figures.add(b, what, "a loop as the recorder's ORM does it", median(us), median(orm), fmt.Sprintf("the loop ran on %d records and is scaled", few))
+	figures.add(b, what, "a loop of one `DELETE` for each record", median(us), median(loop), "scaled too")
 	figures.add(b, what, "one cascading `DELETE`", median(us), median(raw), durable)
 }
 
-// oneByOne is how the recorder's own purge deletes: for each record read its
-// audio, delete it, commit.
+// oneByOne deletes record by record, one transaction each: the least that a
+// loop can do.
 func oneByOne(ctx context.Context, db *sql.DB, n int) error {
-	rows, err := db.QueryContext(ctx, "SELECT id FROM transcripts WHERE created_at < $1 ORDER BY id LIMIT $2", cutoff(), n)
+	ids, err := some(ctx, db, n)
 	if err != nil {
 		return err
 	}
-	var ids []int
-	for rows.Next() {
-		var id int
-		if err := rows.Scan(&id); err != nil {
-			return err
-		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
 	for _, id := range ids {
-		var audio int
-		if err := db.QueryRowContext(ctx, "SELECT count(sha256) FROM audio_assets WHERE transcript_id = $1", id).Scan(&audio); err != nil {
+		if _, err := values(ctx, db, "SELECT sha256 FROM audio_assets WHERE transcript_id = $1", id); err != nil {
 			return err
 		}
 		if _, err := db.ExecContext(ctx, "DELETE FROM transcripts WHERE id = $1", id); err != nil {
@@ -179,6 +172,76 @@ func oneByOne(ctx context.Context, db *sql.DB, n int) error {
 		}
 	}
 	return nil
+}
+
+// children of a transcript that an object-relational mapper loads and deletes
+// itself.
+var children = []string{"transcript_segments", "transcript_audit_events", "audio_assets"}
+
+// asTheRecorder deletes as the recorder's purge does: its object-relational
+// mapper loads the record and its children, deletes each child by its key,
+// deletes the record, and commits.
+func asTheRecorder(ctx context.Context, db *sql.DB, n int) error {
+	ids, err := some(ctx, db, n)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		for _, table := range children {
+			keys, err := values(ctx, tx, "SELECT * FROM "+table+" WHERE transcript_id = $1", id)
+			if err != nil {
+				return err
+			}
+			for _, key := range keys {
+				if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE id = $1", key); err != nil {
+					return err
+				}
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM transcripts WHERE id = $1", id); err != nil {
+			return err
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func some(ctx context.Context, db *sql.DB, n int) ([]any, error) {
+	return values(ctx, db, "SELECT id FROM transcripts WHERE created_at < $1 ORDER BY id LIMIT $2", cutoff(), n)
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// values reads all rows and returns their first column.
+func values(ctx context.Context, q querier, text string, args ...any) (first []any, err error) {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	row, at := make([]any, len(columns)), make([]any, len(columns))
+	for i := range row {
+		at[i] = &row[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(at...); err != nil {
+			return nil, err
+		}
+		first = append(first, row[0])
+	}
+	return first, rows.Err()
 }
 
 // databases returns the names of the database and a DSN of another one on the
