@@ -40,6 +40,16 @@ func appendItem(b []byte, it *Item) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(it.Anchor.UnixMicro()))
 	}
 	b = binary.AppendUvarint(b, uint64(it.Bytes))
+	b = binary.AppendUvarint(b, uint64(len(it.Values)))
+	for _, tuples := range it.Values {
+		b = binary.AppendUvarint(b, uint64(len(tuples)))
+		for _, t := range tuples {
+			b = binary.AppendUvarint(b, uint64(len(t)))
+			for _, v := range t {
+				b = appendText(b, v)
+			}
+		}
+	}
 	b = binary.AppendUvarint(b, uint64(len(it.Parts)))
 	for i := range it.Parts {
 		p := &it.Parts[i]
@@ -47,6 +57,11 @@ func appendItem(b []byte, it *Item) []byte {
 		b = appendText(b, p.Locator)
 		b = appendText(b, p.Print)
 		b = binary.AppendUvarint(b, uint64(p.Bytes))
+		gone := byte(0)
+		if p.Gone {
+			gone = 1
+		}
+		b = append(b, gone)
 	}
 	return b
 }
@@ -55,6 +70,19 @@ func checkItem(it *Item) error {
 	n := len(it.ID) | len(it.Locator) | len(it.Print)
 	for i := range it.Parts {
 		n |= len(it.Parts[i].Store) | len(it.Parts[i].Locator) | len(it.Parts[i].Print)
+	}
+	tuples, values := 0, 0
+	for _, ts := range it.Values {
+		tuples = max(tuples, len(ts))
+		for _, t := range ts {
+			values = max(values, len(t))
+			for _, v := range t {
+				n |= len(v)
+			}
+		}
+	}
+	if max(len(it.Values), tuples, values) > maxBatch {
+		return fmt.Errorf("an item of more than %d values", maxBatch)
 	}
 	if n >= maxText {
 		return fmt.Errorf("a text of %d bytes or more", maxText)
@@ -139,16 +167,40 @@ func decodeItem(b []byte) (Item, error) {
 		}
 	}
 	it.Bytes = int64(r.uvarint())
-	if n := r.count(4); n > 0 {
+	it.Values = r.values()
+	if n := r.count(5); n > 0 {
 		it.Parts = make([]Part, n)
 	}
 	for i := range it.Parts {
-		it.Parts[i] = Part{Store: r.text(), Locator: r.text(), Print: r.text(), Bytes: int64(r.uvarint())}
+		it.Parts[i] = Part{Store: r.text(), Locator: r.text(), Print: r.text(), Bytes: int64(r.uvarint()), Gone: r.byte(1) == 1}
 	}
 	if r.bad || len(r.b) > 0 {
 		return Item{}, errItem
 	}
 	return it, nil
+}
+
+// values reads Item.Values; an empty list is nil at every level.
+func (r *reader) values() [][][]string {
+	n := r.count(1)
+	if n == 0 {
+		return nil
+	}
+	values := make([][][]string, n)
+	for w := range values {
+		if n := r.count(1); n > 0 {
+			values[w] = make([][]string, n)
+		}
+		for k := range values[w] {
+			if n := r.count(1); n > 0 {
+				values[w][k] = make([]string, n)
+			}
+			for i := range values[w][k] {
+				values[w][k][i] = r.text()
+			}
+		}
+	}
+	return values
 }
 
 // itemCommitment is what the leaf of an item holds.
