@@ -19,10 +19,13 @@ const traitsAge = time.Minute
 type bucket struct {
 	name string
 
+	reading sync.Mutex // one reads the settings, the others wait for it
+
 	mu     sync.Mutex
 	traits *traits
 	read   time.Time
 	single bool // the server has no DeleteObjects
+	held   map[string]*claim
 }
 
 // traits are the settings of a bucket that decide how to look and to delete.
@@ -44,7 +47,7 @@ func (c *Connector) bucketNamed(name string) *bucket {
 	defer c.mu.Unlock()
 	b := c.buckets[name]
 	if b == nil {
-		b = &bucket{name: name}
+		b = &bucket{name: name, held: map[string]*claim{}}
 		c.buckets[name] = b
 	}
 	return b
@@ -52,18 +55,32 @@ func (c *Connector) bucketNamed(name string) *bucket {
 
 // traits reads the bucket's settings, once a minute.
 func (c *Connector) traits(ctx context.Context, b *bucket) (*traits, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := c.o.Clock()
-	if age := now.Sub(b.read); b.traits != nil && age >= 0 && age < traitsAge {
-		return b.traits, nil
+	if t := b.known(c.o.Clock()); t != nil {
+		return t, nil
+	}
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	if t := b.known(c.o.Clock()); t != nil {
+		return t, nil
 	}
 	t, err := c.readTraits(ctx, b.name)
 	if err != nil {
 		return nil, err
 	}
-	b.traits, b.read = t, now
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.traits, b.read = t, c.o.Clock()
 	return t, nil
+}
+
+// known gives the settings that were read less than a minute ago, or nil.
+func (b *bucket) known(now time.Time) *traits {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if age := now.Sub(b.read); b.traits == nil || age < 0 || age >= traitsAge {
+		return nil
+	}
+	return b.traits
 }
 
 // forget makes the next use read the bucket's settings again.
@@ -71,6 +88,28 @@ func (b *bucket) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.traits = nil
+}
+
+// hold gives the key to the claim, unless another one has it.
+func (b *bucket) hold(key string, cl *claim) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if owner := b.held[key]; owner != nil && owner != cl {
+		return false
+	}
+	b.held[key] = cl
+	return true
+}
+
+// release lets go of all that the claim holds of its list.
+func (b *bucket) release(keys []string, cl *claim) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range keys {
+		if b.held[k] == cl {
+			delete(b.held, k)
+		}
+	}
 }
 
 func (c *Connector) readTraits(ctx context.Context, name string) (*traits, error) {

@@ -38,7 +38,7 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 		return found, err
 	}
 	found = append(found, checkTraits(t)...)
-	if _, err := c.list(ctx, b, listing{prefix: prefix, max: 1}, cursor{}); err != nil {
+	if _, err := c.list(ctx, b, listing{prefix: prefix, max: fullPage}, cursor{}); err != nil {
 		if classify(err) != denied {
 			return found, err
 		}

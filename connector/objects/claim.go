@@ -8,8 +8,9 @@ import (
 )
 
 // claim is a list of items whose keys were seen to be what they were. An
-// object store has no lock to take: what was seen goes with each delete as a
-// condition, and what appears meanwhile is left and found by looking again.
+// object store has no lock to take, so the keys are kept from the other claims of
+// this connector only: what was seen goes with each delete as a condition, and
+// what appears meanwhile is left and found by looking again.
 type claim struct {
 	c       *Connector
 	items   []connector.Item
@@ -19,8 +20,9 @@ type claim struct {
 
 // target is one claimed key with what was seen under it.
 type target struct {
-	key   string
-	sight sight
+	bucket *bucket
+	key    string
+	sight  sight
 }
 
 // Claim looks at each item again: everything under its key must be as its
@@ -45,7 +47,11 @@ func (c *Connector) Claim(ctx context.Context, q *connector.Query, items []conne
 			i, _ := slices.BinarySearch(keys, m.key)
 			r := judge(&sights[i], items[m.index].Print, answers[i], due(i))
 			if r.State == connector.Present && r.Reason == connector.Eligible {
-				cl.claimed[m.index] = &target{key: m.key, sight: sights[i]}
+				if g.bucket.hold(m.key, cl) {
+					cl.claimed[m.index] = &target{bucket: g.bucket, key: m.key, sight: sights[i]}
+				} else {
+					r.Reason = connector.InUse
+				}
 			}
 			results[m.index] = r
 		}
@@ -134,8 +140,17 @@ func (cl *claim) Erase(ctx context.Context, which []int) connector.Erased {
 	return connector.Erased{Results: results}
 }
 
-// Release has nothing to let go of.
+// Release lets other claims have the keys.
 func (cl *claim) Release() error {
 	cl.done = true
+	keys := map[*bucket][]string{}
+	for _, t := range cl.claimed {
+		if t != nil {
+			keys[t.bucket] = append(keys[t.bucket], t.key)
+		}
+	}
+	for b, ks := range keys {
+		b.release(ks, cl)
+	}
 	return nil
 }

@@ -56,7 +56,9 @@ func outcome(s *sight, t *target, failure error) connector.Result {
 	r := s.result()
 	switch r.State {
 	case connector.Gone:
-		r.Reason, r.Bytes = connector.Erasure, t.sight.bytes()
+		if !errors.Is(failure, errMissing) {
+			r.Reason, r.Bytes = connector.Erasure, t.sight.bytes()
+		}
 	case connector.Present:
 		r.Err = failure
 		switch {
@@ -111,27 +113,25 @@ func (f *failures) set(i int, err error) {
 	}
 }
 
-// errOther is a key that no longer is what was claimed.
-var errOther = errors.New("another version than the one that was claimed")
+// What a look just before the deletion may find.
+var (
+	errOther   = errors.New("another version than the one that was claimed")
+	errMissing = errors.New("gone before it was deleted")
+)
 
-// recheck looks at the keys once more where a delete cannot name the version:
-// those without version ids, on a server that is not known to honour an ETag
-// in a batch delete. AWS does; most compatible servers pass over it.
+// recheck looks at the keys once more: a batch delete confirms what was never
+// there, and most compatible servers pass over its ETags.
 func (c *Connector) recheck(ctx context.Context, b *bucket, targets []*target, f *failures) {
-	if c.conditional {
-		return
-	}
-	var keys []string
-	var at []int
+	keys := make([]string, len(targets))
 	for i, t := range targets {
-		if slices.ContainsFunc(t.sight.versions, func(v version) bool { return v.id == noVersion }) {
-			keys, at = append(keys, t.key), append(at, i)
-		}
+		keys[i] = t.key
 	}
-	for k, s := range c.look(ctx, b, keys, len(keys)) {
-		switch i := at[k]; {
+	for i, s := range c.look(ctx, b, keys, len(keys)) {
+		switch {
 		case s.err != nil:
 			f.set(i, s.err)
+		case s.empty():
+			f.set(i, errMissing)
 		case s.print() != targets[i].sight.print():
 			f.set(i, errOther)
 		}

@@ -270,6 +270,9 @@ func TestFaultsAreNeverGone(t *testing.T) {
 					}
 					wantResult(t, "erase "+keys[i], r, state, f.want)
 				}
+				if err := cl.Release(); err != nil {
+					t.Error(err)
+				}
 				if n.fired.Load() == 0 {
 					t.Fatal("the fault never happened")
 				}

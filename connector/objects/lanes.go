@@ -57,7 +57,10 @@ func (sc *scan) segments(ctx context.Context) iter.Seq2[segment, error] {
 			if !p.more {
 				break
 			}
-			at = p.next
+			if at, err = p.following(); err != nil {
+				yield(segment{}, err)
+				return
+			}
 		}
 		yield(segment{prefix: prefix, after: after}, nil)
 	}
@@ -181,7 +184,12 @@ func (sc *scan) lane(ctx context.Context, seg segment, out chan<- chunk) {
 				return
 			}
 		}
-		at, more = p.next, p.more
+		if more = p.more; more {
+			if at, err = p.following(); err != nil {
+				fail(err)
+				return
+			}
+		}
 	}
 	g.close()
 	for len(g.closed) > chunkKeys {

@@ -57,6 +57,7 @@ type page struct {
 	prefixes []string // common prefixes, in order
 	next     cursor   // where more is true
 	more     bool
+	stuck    bool      // next does not advance
 	clock    time.Time // the server's, zero when it does not say
 }
 
@@ -92,17 +93,20 @@ func (c *Connector) listPage(ctx context.Context, b *bucket, l listing, from cur
 	if err != nil {
 		return page{}, err
 	}
-	return p, p.check(l, from)
+	p.stuck = p.more && (p.next == cursor{} || p.next == from || p.next.key != "" && p.next.key < from.key)
+	return p, p.check(l)
+}
+
+// following is where the next page begins, for a reader that needs it.
+func (p page) following() (cursor, error) {
+	if p.stuck {
+		return cursor{}, errStuck
+	}
+	return p.next, nil
 }
 
 // check holds the page against the contract of a listing.
-func (p page) check(l listing, from cursor) error {
-	if p.more && (p.next == cursor{} || p.next == from) {
-		return errStuck
-	}
-	if p.more && p.next.key != "" && p.next.key < from.key {
-		return errStuck
-	}
+func (p page) check(l listing) error {
 	for i, e := range p.entries {
 		if !strings.HasPrefix(e.key, l.prefix) {
 			return errStrange

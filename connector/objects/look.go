@@ -189,7 +189,11 @@ func (c *Connector) walk(ctx context.Context, b *bucket, keys []string, out []si
 			clear(out[settled:]) // the open key is looked at again, whole
 			return settled, nil
 		}
-		l.max, at = min(fullPage, l.max*4), p.next
+		if at, err = p.following(); err != nil {
+			clear(out[settled:])
+			return settled, err
+		}
+		l.max = min(fullPage, l.max*4)
 	}
 }
 
@@ -240,7 +244,10 @@ func (c *Connector) lookOne(ctx context.Context, b *bucket, key string) sight {
 		if !p.more {
 			return s
 		}
-		l.max, at = fullPage, p.next
+		if at, err = p.following(); err != nil {
+			return sight{err: err}
+		}
+		l.max = fullPage
 	}
 }
 

@@ -115,9 +115,7 @@ type Connector struct {
 	bucket string // empty when locators carry the bucket
 	prefix string // keys outside are Invalid
 	gate   *gate
-	// conditional: a batch delete honours the ETag of each key.
-	conditional bool
-	list        func(context.Context, *bucket, listing, cursor) (page, error)
+	list   func(context.Context, *bucket, listing, cursor) (page, error)
 
 	mu      sync.Mutex
 	buckets map[string]*bucket
@@ -160,8 +158,6 @@ func Open(ctx context.Context, target string, o Options) (*Connector, error) {
 		gate: newGate(o.Concurrency), buckets: map[string]*bucket{},
 	}
 	c.list = c.listPage
-	at := client.Options().BaseEndpoint
-	c.conditional = at == nil || *at == ""
 	return c, nil
 }
 
