@@ -107,16 +107,16 @@ func (a *app) runPurge(ctx context.Context, f purgeFlags, rules []string, fl *pf
 	if log != nil {
 		defer func() { err = errors.Join(err, log.close()) }()
 	}
-	led, err := a.openLedger(ctx, pol, true)
-	if err != nil {
-		return err
-	}
-	defer led.Close()
 	st, err := openStores(ctx, pol, o.DryRun)
 	if err != nil {
 		return err
 	}
 	defer st.Close()
+	led, err := a.openLedger(ctx, pol, true)
+	if err != nil {
+		return err
+	}
+	defer led.Close()
 	return a.carryOut(ctx, f, pol, led, st, log, o)
 }
 

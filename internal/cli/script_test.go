@@ -35,10 +35,6 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
-			return os.Mkdir(filepath.Join(env.WorkDir, ".tmp"), 0o700)
-		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status":   status,
 			"age":      age,
