@@ -3,6 +3,7 @@ package purge
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
@@ -33,9 +34,7 @@ func (b *batch) record(ctx context.Context) error {
 	es := []ledger.Entry{out}
 	incidents := b.incidents()
 	for _, i := range incidents {
-		es = append(es, ledger.Entry{At: now, Kind: ledger.Incident, Run: b.id, Rule: b.rule.Name, Store: b.rule.Store, Refers: b.intent,
-			Facts:   []ledger.Fact{ledger.Code("incident", i.what), ledger.Code("reason", ledger.SafeCode(string(i.u.res.Reason))), ledger.Code("item", string(b.name(i.u)))},
-			Secrets: []ledger.Secret{{Name: "locator", Text: string(i.u.it.Locator)}}})
+		es = append(es, i.entry(b, now))
 	}
 	var on []unit
 	for i := range b.units {
@@ -62,8 +61,7 @@ func (b *batch) record(ctx context.Context) error {
 	}
 	b.mu.Unlock()
 	for _, i := range incidents {
-		b.voice.say(slog.LevelError, IncidentEvent, append(itemFields(b.c.Ledger, b.sum, &i.u.it.Item, now),
-			text("incident", code(i.what)), text("reason", code(string(i.u.res.Reason))))...)
+		i.say(b, now)
 	}
 	b.tell(b)
 	return nil
@@ -139,26 +137,55 @@ const (
 	sealed     = "sealed-off"   // the intent's texts were destroyed, so that it cannot be finished
 )
 
+// incident is something a person must look at: one item, or, where one cause
+// touches many, all of a batch.
 type incident struct {
 	what string
-	u    *unit
+	n    int64
+	u    *unit // the item; of several, the first
 }
 
-// incidents finds what a person must look at.
+// incidents finds what a person must look at. After a crash, parts that are
+// left behind are one incident, however many: each of them either had to stay
+// because another row needs it, or lost its row to somebody else, and which of
+// the two it is can only be seen by looking.
 func (b *batch) incidents() []incident {
 	var out []incident
+	behind := incident{what: leftBehind}
 	for i := range b.units {
 		u := &b.units[i]
 		switch {
 		case u.sealedOff:
-			out = append(out, incident{sealed, u})
+			out = append(out, incident{sealed, 1, u})
 		case u.half() && b.final(u):
-			out = append(out, incident{survived, u})
+			out = append(out, incident{survived, 1, u})
 		case b.old && u.res.State == connector.Gone && !u.erasing && u.left():
-			out = append(out, incident{leftBehind, u})
+			behind.n++
+			behind.u = or(behind.u, u)
 		}
 	}
+	if behind.n > 0 {
+		out = append(out, behind)
+	}
 	return out
+}
+
+func (i incident) entry(b *batch, at time.Time) ledger.Entry {
+	e := ledger.Entry{At: at, Kind: ledger.Incident, Run: b.id, Rule: b.rule.Name, Store: b.rule.Store, Refers: b.intent,
+		Facts: []ledger.Fact{ledger.Code("incident", i.what), ledger.Int("items", i.n)}}
+	if i.n == 1 {
+		e.Facts = append(e.Facts, ledger.Code("reason", ledger.SafeCode(string(i.u.res.Reason))), ledger.Code("item", string(b.name(i.u))))
+		e.Secrets = []ledger.Secret{{Name: "locator", Text: string(i.u.it.Locator)}}
+	}
+	return e
+}
+
+func (i incident) say(b *batch, at time.Time) {
+	fields := []field{text("rule", code(b.rule.Name))}
+	if i.n == 1 {
+		fields = append(itemFields(b.c.Ledger, b.sum, &i.u.it.Item, at), text("reason", code(string(i.u.res.Reason))))
+	}
+	b.voice.say(slog.LevelError, IncidentEvent, append(fields, text("incident", code(i.what)), num("items", i.n))...)
 }
 
 // left reports that a part of an item that is gone is still there.
