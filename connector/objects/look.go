@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,11 +88,18 @@ func (s *sight) print() connector.Fingerprint {
 		return ""
 	}
 	lines := make([]string, 0, len(s.versions)+len(s.uploads))
+	var line []byte
 	for _, v := range s.versions {
-		lines = append(lines, fmt.Sprintf("v %q %q %d %d %t %t\n", v.id, v.etag, v.size, v.modified.Unix(), v.latest, v.marker))
+		line = strconv.AppendQuote(append(line[:0], 'v', ' '), v.id)
+		line = strconv.AppendQuote(append(line, ' '), v.etag)
+		line = strconv.AppendInt(append(line, ' '), v.size, 10)
+		line = strconv.AppendInt(append(line, ' '), v.modified.Unix(), 10)
+		line = strconv.AppendBool(append(line, ' '), v.latest)
+		line = strconv.AppendBool(append(line, ' '), v.marker)
+		lines = append(lines, string(append(line, '\n')))
 	}
 	for _, u := range s.uploads {
-		lines = append(lines, fmt.Sprintf("u %q\n", u.id))
+		lines = append(lines, string(append(strconv.AppendQuote([]byte("u "), u.id), '\n')))
 	}
 	slices.Sort(lines)
 	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
