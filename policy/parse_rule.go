@@ -190,6 +190,9 @@ func (p *parser) storeOf(v value, name string, kind StoreKind) bool {
 		}
 		return s.Kind == kind
 	}
+	if len(p.policy.Stores) == 0 {
+		return false // said already, once
+	}
 	var known []string
 	for _, s := range p.policy.Stores {
 		if s.Kind == kind || s.Kind == "" {

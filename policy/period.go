@@ -164,7 +164,7 @@ func (p Period) span() (months, hours int) {
 // earlier result.
 func (p Period) Before(t time.Time) time.Time {
 	months, hours := p.span()
-	return addMonths(t.UTC(), -months).Add(-time.Duration(hours) * time.Hour)
+	return addHours(addMonths(t.UTC(), -months), -hours)
 }
 
 // After returns the instant one period after t, in UTC: the counterpart of
@@ -172,7 +172,13 @@ func (p Period) Before(t time.Time) time.Time {
 // p.After(a), and for no t before it. A later t never gives an earlier result.
 func (p Period) After(t time.Time) time.Time {
 	months, hours := p.span()
-	return addMonths(t.UTC().Add(time.Duration(hours)*time.Hour), months)
+	return addMonths(addHours(t.UTC(), hours), months)
+}
+
+// addHours moves t, which is in UTC, by n hours; whole days by the calendar,
+// because a [time.Duration] ends at 292 years.
+func addHours(t time.Time, n int) time.Time {
+	return t.AddDate(0, 0, n/24).Add(time.Duration(n%24) * time.Hour)
 }
 
 // addMonths moves t, which is in UTC, by n months. Where the month reached is

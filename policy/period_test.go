@@ -3,7 +3,6 @@ package policy_test
 import (
 	"errors"
 	"flag"
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -238,7 +237,7 @@ func TestParsePeriodNeverOverflows(t *testing.T) {
 		if err != nil {
 			return
 		}
-		if b := p.Before(now); !b.Before(now) || now.Sub(b) == math.MaxInt64 && p.Years < 200 && p.Days < 100_000 {
+		if b := p.Before(now); !b.Before(now) {
 			t.Fatalf("%v before now is %v", p, b)
 		}
 		if !p.After(now).After(now) {

@@ -155,7 +155,7 @@ func (r *reader) at(v value, offset int) Pos {
 
 func (r *reader) inside(n *yaml.Node, text string, offset int) Pos {
 	at := pos(n)
-	if n.Value != text || offset > len(text) || at.Line < 1 || at.Line > len(r.lines) {
+	if text == "" || n.Value != text || offset > len(text) || at.Line < 1 || at.Line > len(r.lines) {
 		return at
 	}
 	line := []rune(r.lines[at.Line-1])

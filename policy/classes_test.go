@@ -1,0 +1,262 @@
+package policy_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/epitaph/epitaph/policy"
+)
+
+// base is a policy in which each line below stands once, to be replaced.
+const base = `version: 1
+ledger: sqlite:epitaph.db
+stores:
+  app: {rows: "sqlite:app.db"}
+  disk: {files: /data}
+  media: {objects: "s3://media-bucket"}
+rules:
+  records:
+    retain: 14d
+    rows: app.transcripts
+    anchor: {column: created_at}
+    where: a = 1
+    parts:
+      - files: "disk:{id}.bin"
+      - rows: app.meeting
+        on: meeting.id = transcripts.meeting_id
+  exports:
+    retain: 14d
+    files: "disk:export-*.zip"
+    anchor: modified
+  takes:
+    retain: 14d
+    objects: "media:takes/*"
+    anchor: modified
+limits: {items: 10}
+schedule: "0 3 * * *"
+`
+
+// classes has every way in which a policy can be wrong: old is replaced by new,
+// and a problem with this place, text and hint must be found. shape says that
+// the JSON Schema must refuse it too.
+var classes = []struct {
+	old, new, want, hint string
+	shape                bool
+}{
+	{"version: 1", "version: '1'", "1:10: this version of the policy is not known", "version: 1", true},
+	{"version: 1\n", "", "1:1: the policy has no version", "version: 1", true},
+	{"version: 1", "version: 1\nversion: 1", `2:1: the key "version" is given twice`, "line 1", false},
+	{"stores:", "store:", `3:1: unknown key "store" in the policy`, "did you mean stores?", true},
+	{"stores:", "Stores:", `3:1: unknown key "Stores" in the policy`, "did you mean stores?", true},
+	{"rules:", "wholly_else:", `7:1: unknown key "wholly_else" in the policy`, "the policy has the keys version, ledger", true},
+	{"sqlite:epitaph.db", "mysql://x", "2:9: the ledger is neither sqlite: nor postgres://", "sqlite:epitaph.db", true},
+	{"sqlite:epitaph.db", "5", "2:9: ledger must be text, and YAML reads this as a number", "quotes", true},
+	{"sqlite:epitaph.db", "{a: b}", "2:9: ledger must be a single value, not a mapping", "", true},
+	{"sqlite:epitaph.db", "", "2:8: ledger has no value", "remove the key", true},
+
+	{"app: {rows", "9app: {rows", "4:3: the name of a store has letters", "", true},
+	{`{rows: "sqlite:app.db"}`, `{rows: ""}`, "4:15: rows is empty", "", true},
+	{`{rows: "sqlite:app.db"}`, `{}`, "4:8: the store app has none of rows, files and objects", "{rows: DSN}", true},
+	{`{rows: "sqlite:app.db"}`, `{rows: a, files: b}`, "4:18: the store app has both rows and files", "keep one", true},
+	{`{rows: "sqlite:app.db"}`, `sqlite:app.db`, "4:8: the store app must be a mapping", "", true},
+	{`{rows: "sqlite:app.db"}`, `{rows: [a]}`, "4:15: rows must be a single value, not a list", "", true},
+	{"{files: /data}", "{files: /data, mount: 'true'}", "5:31: mount must be true or false", "without quotes", true},
+	{"{files: /data}", "{files: /data, marker: ..}", "5:32: the marker is the name of a file", "", false},
+	{"{files: /data}", "{files: //}", "5:17: the root of a store cannot be the whole file system", "", false},
+	{"{files: /data}", "{files: /data, endpoint: x}", `5:24: unknown key "endpoint" in the store disk`, "files, mount", true},
+	{"s3://media-bucket", "http://media", "6:21: objects must be the URL of a bucket", "s3://", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", region: 7`, "6:49: region must be text", "quotes", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", endpoint: s3.example.org`, "6:51: the endpoint must begin with", "https://", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", secret_key: abc, access_key: "${A:-b}"`, "6:53: secret_key is written into the policy", "${NAME}", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", access_key: "${A:-b}"`, "6:3: access_key and secret_key go together", "", false},
+	{`"s3://media-bucket"`, `"s3://media-bucket", buckets: [x]`, "6:41: buckets is for a store without a bucket", "s3://", false},
+	{`"s3://media-bucket"`, `"s3://", buckets: ["a/b"]`, "6:40: this is not the name of a bucket", "reflector-*", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", uploads: some`, "6:50: uploads can only be none", "", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", timeout: 30`, "6:50: timeout must be text", "", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", timeout: -3s`, "6:50: the timeout is not a time above zero", "30s", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", attempts: 0`, "6:51: attempts must be more than zero", "", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", attempts: 1001`, "6:51: attempts is too large", "1 to 1000", true},
+	{`"s3://media-bucket"`, `"s3://media-bucket", inventory: x`, "6:52: the inventory must be the URL", "", true},
+
+	{"  records:", "  my records:", "8:3: the name of a rule has letters", "", true},
+	{"    retain: 14d\n    rows", "    rows", "8:3: the rule records has no retain", "retain: 14d", true},
+	{"retain: 14d\n    rows", "retain: 14\n    rows", "9:13: retain: the period has no unit", "14d", true},
+	{"retain: 14d\n    rows", "retain: -14d\n    rows", "9:13: retain: a period cannot be negative", "", true},
+	{"retain: 14d\n    rows", "retain: 0d\n    rows", "9:13: retain: a period must be longer than zero", "", true},
+	{"retain: 14d\n    rows", "retain: 6m\n    rows", "9:13: retain: the smallest unit", "6mo", true},
+	{"retain: 14d\n    rows", "retain: [14d]\n    rows", "9:13: retain must be a single value", "", true},
+	{"retain: 14d\n    rows", "retain: 1d1y\n    rows", "9:13: retain: the units of a period go from large to small", "1y6mo", true},
+	{"    rows: app.transcripts\n", "", "9:5: the rule records has none of rows, files and objects", "rows: STORE.TABLE", true},
+	{"rows: app.transcripts", "rows: transcripts", "10:11: rows must be STORE.TABLE", "app.transcripts", true},
+	{"rows: app.transcripts", "rows: app.a.b.c", "10:11: rows must be STORE.TABLE", "", true},
+	{"rows: app.transcripts", "rows: app.tran scripts", "10:19: rows must be STORE.TABLE", "", false},
+	{"rows: app.transcripts", `rows: 'app."transcripts'`, "10:16: the quote is not closed", "", false},
+	{"rows: app.transcripts", `rows: 'app."tran.scripts"'`, "10:16: a quoted name cannot hold a dot", "", false},
+	{"rows: app.transcripts", `rows: 'app.""'`, "10:16: the name is empty", "", false},
+	{"rows: app.transcripts", "rows: apps.transcripts", `10:11: there is no store "apps"`, "did you mean app?", false},
+	{"rows: app.transcripts", "rows: nowhere.transcripts", `10:11: there is no store "nowhere"`, "stores with rows are app", false},
+	{"rows: app.transcripts", "rows: disk.transcripts", "10:11: the store disk holds files, not rows", "", false},
+	{"rows: app.transcripts", "rows: app.transcripts\n    files: x", "11:5: the rule records has both rows and files", "", true},
+	{"rows: app.transcripts", "rows: app.transcripts\n    purpose: ''", "11:14: purpose is empty", "", true},
+	{"rows: app.transcripts", "rows: app.transcripts\n    kind: Case", "11:11: a kind is one lower-case word", "record", true},
+	{"rows: app.transcripts", "rows: app.transcripts\n    enabled: 1", "11:14: enabled must be true or false", "", true},
+	{"rows: app.transcripts", "rows: app.transcripts\n    limits: {clock_jump: 1d}", "11:14: clock_jump is a limit of the whole policy", "", true},
+	{"    anchor: {column: created_at}\n", "", "8:3: the rule records has no anchor", "anchor: {column", true},
+	{"{column: created_at}", "modified", "11:13: a row has no modification time", "", true},
+	{"{column: created_at}", "created_at", "11:13: anchor must be modified, or a mapping", "{column: created_at", true},
+	{"{column: created_at}", "{}", "11:13: anchor must have either column or name", "", true},
+	{"{column: created_at}", "{column: a, name: YYYY}", "11:13: anchor must have either column or name", "", true},
+	{"{column: created_at}", "{name: YYYY, zone: UTC}", "11:14: a row has no file name", "", true},
+	{"{column: created_at}", "{column: t.created_at}", "11:23: the anchor is one column of the rule's own table", "", false},
+	{"{column: created_at}", "{column: a, zone: Local}", "11:31: the zone Local differs", "Europe/Berlin", true},
+	{"{column: created_at}", "{column: a, zone: Europe/Brelin}", `11:31: the zone "Europe/Brelin" is not known`, "", false},
+	{"{column: created_at}", "{column: a, zone: ../../etc/passwd}", "11:31: the zone", "", false},
+	{"where: a = 1", "where: ''", "12:12: where is empty", "", true},
+	{"where: a = 1", "where: true", "12:12: where must be text, and YAML reads this as true or false", "quotes", true},
+	{"where: a = 1", "where: a = 1; DROP TABLE x", "12:17: where: a condition cannot hold a semicolon", "", false},
+	{"where: a = 1", "where: a = 1 -- why", "12:18: where: a condition cannot hold a comment", "", false},
+	{"where: a = 1", "where: (a = 1", "12:12: where: a ( without its )", "", false},
+	{"where: a = 1", "where: a = 'x", "12:16: where: the quote is not closed", "it''s", false},
+	{"where: a = 1", "hold: a)", "12:12: hold: a ) without its (", "", false},
+	{"where: a = 1", "in_use: [a]", "12:13: in_use must be a single value", "", true},
+
+	{`"disk:{id}.bin"`, `"{id}.bin"`, "14:17: files does not say in which store", "STORE:", true},
+	{`"disk:{id}.bin"`, `"dsk:{id}.bin"`, `14:17: there is no store "dsk"`, "did you mean disk?", false},
+	{`"disk:{id}.bin"`, `"media:{id}.bin"`, "14:17: the store media holds objects, not files", "", false},
+	{`"disk:{id}.bin"`, `"{id}:{id}.bin"`, "14:17: the store of files must be named", "", false},
+	{`"disk:{id}.bin"`, `"disk:all.bin"`, "14:22: the template has no reference", "{column}", true},
+	{`"disk:{id}.bin"`, `"disk:../{id}.bin"`, "14:22: the path climbs out of its root with ..", "", false},
+	{`"disk:{id}.bin"`, `"disk:a/../../{id}.bin"`, "14:22: the path climbs out of its root with ..", "", false},
+	{`"disk:{id}.bin"`, `"disk:{id}/.."`, "14:22: the path climbs out of its root with ..", "", false},
+	{`"disk:{id}.bin"`, `"disk:/data/{id}.bin"`, "14:22: the path is absolute", "", false},
+	{`"disk:{id}.bin"`, `"disk:./{id}.bin"`, "14:22: the path has an element that is only a dot", "", false},
+	{`"disk:{id}.bin"`, `"disk:a//{id}.bin"`, "14:22: the path has an empty element", "", false},
+	{`"disk:{id}.bin"`, `"disk:{id}\u0000.bin"`, "14:16: files holds a control character", "", false},
+	{`"disk:{id}.bin"`, `"disk:` + strings.Repeat("x", 5000) + `{id}"`, "14:22: the path is too long", "", false},
+	{`"disk:{id}.bin"`, `"disk:{id"`, "14:22: a { without its }", "{{", false},
+	{`"disk:{id}.bin"`, `"disk:{id}}"`, "14:26: a } without its {", "{{", false},
+	{`"disk:{id}.bin"`, `"disk:{}"`, "14:23: a name is missing here", "{column}", false},
+	{`"disk:{id}.bin"`, `"disk:{ id }"`, "14:23: a name is missing here", "{column}", false},
+	{`"disk:{id}.bin"`, `"disk:{id[0]}"`, "14:25: this is not part of a reference", "{column[*]}", false},
+	{`"disk:{id}.bin"`, `"disk:{a.b.c.d}"`, "14:23: a reference has at most a schema, a table and a column", "->", false},
+	{`"disk:{id}.bin"`, `"disk:{a->}"`, "14:26: a name is missing here", "->", false},
+	{`"disk:{id}.bin"`, `"disk:{a[*]}{b[*]}"`, "14:17: the template goes through two arrays", "", false},
+	{`"disk:{id}.bin"`, `"disk:{a.x}{b.x}"`, "14:17: the template takes values of two tables", "two parts", false},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{id}", files: "x"}`, `14:30: the key "files" is given twice`, "", false},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{id}", on: "a"}`, `14:30: unknown key "on" in a part of files`, "when", true},
+	{`- files: "disk:{id}.bin"`, `- {fils: "disk:{id}"}`, "14:9: a part has none of rows, files and objects", "files:", true},
+	{`- files: "disk:{id}.bin"`, `- disk:{id}`, "14:9: a part must be a mapping", "", true},
+	{`- files: "disk:{id}.bin"`, "- files: \"disk:{id}\"\n      - files: \"disk:{id}\"", "15:9: this part is given twice", "", false},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{id}", when: "a;"}`, "14:38: when: a condition cannot hold a semicolon", "", false},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}{b}", referenced_by: [app.x.y]}`, "14:32: referenced_by needs a template with exactly one reference", "", false},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: [x.y]}`, "14:45: referenced_by must be STORE.TABLE.COLUMN", "", true},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: []}`, "14:44: referenced_by is an empty list", "", true},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: {x: y}}`, "14:44: referenced_by must be a list", "", true},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: disk.x.y}`, "14:44: the store disk holds files", "", false},
+	{`- files: "disk:{id}.bin"`, `- objects: "{bucket}:{key}"` + "\n      - objects: \"media:{a}{b[*]}{c[*]}\"", "15:19: the template goes through two arrays", "", false},
+	{"- rows: app.meeting", "- rows: disk.meeting", "15:15: the store disk holds files, not rows", "", false},
+	{"- rows: app.meeting", "- rows: app.transcripts", "15:15: a linked table cannot be the rule's own", "", false},
+	{"- rows: app.meeting", "- rows: app.meeting\n      - rows: app.meeting", "16:15: this table is linked twice", "AND", false},
+	{"- rows: app.meeting", "- rows: app.meeting\n        when: x", `16:9: unknown key "when" in a part of rows`, "keys rows, on, where", true},
+	{"meeting.id = transcripts.meeting_id", "meeting.id == transcripts.meeting_id", "16:25: a name is missing here", "on:", false},
+	{"meeting.id = transcripts.meeting_id", "meeting.id > transcripts.meeting_id", "16:24: on compares with =", "on:", true},
+	{"meeting.id = transcripts.meeting_id", "id = meeting_id", "16:13: both sides of on must be TABLE.COLUMN", "on:", false},
+	{"meeting.id = transcripts.meeting_id", "meeting.id = other.meeting_id", `16:13: the table "other" is neither`, "transcripts", false},
+	{"meeting.id = transcripts.meeting_id", "transcripts.a = transcripts.meeting_id", "16:13: one side of on, and only one", "on:", false},
+	{"meeting.id = transcripts.meeting_id", "meeting.id = meeting.x", "16:13: one side of on, and only one", "on:", false},
+	{"meeting.id = transcripts.meeting_id", "meeting.id = transcripts.m OR 1 = 1", "16:40: on is one equation", "meeting.id", false},
+	{"meeting.id = transcripts.meeting_id", "meeting.id = transcripts.m AND", "16:40: on is one equation", "meeting.id", false},
+	{"    parts:\n      - files: \"disk:{id}.bin\"\n      - rows: app.meeting\n        on: meeting.id = transcripts.meeting_id\n", "    parts: []\n", "13:12: parts must be a list", "- files:", true},
+
+	{"disk:export-*.zip", "export-*.zip", "19:13: files does not say in which store", "disk:export", true},
+	{"disk:export-*.zip", "disk:", "19:18: the glob is empty", "", true},
+	{"disk:export-*.zip", "disk:/export-*.zip", "19:18: the glob is absolute", "", true},
+	{"disk:export-*.zip", "disk:a/../../x", "19:20: the glob climbs out of its root with ..", "", false},
+	{"disk:export-*.zip", `disk:a/\\.\\./x`, "19:12: the glob climbs out of its root with ..", "", false},
+	{"disk:export-*.zip", "disk:{a,..}/x", "19:21: the glob climbs out of its root with ..", "", false},
+	{"disk:export-*.zip", "disk:./x", "19:18: the glob has an element that is only a dot", "", false},
+	{"disk:export-*.zip", "disk:a//x", "19:18: the glob has an empty element", "", false},
+	{"disk:export-*.zip", "disk:**.zip", "19:18: ** stands alone between slashes", "**/*.json", false},
+	{"disk:export-*.zip", "disk:[a-", "19:18: a [ of the glob is not closed", "", false},
+	{"disk:export-*.zip", "disk:{id}.zip", "19:18: a selector has no references", "{json,log}", false},
+	{"disk:export-*.zip", "disk:{a,b.zip", "19:18: a { without its }", "", false},
+	{"disk:export-*.zip", "disk:a}.zip", "19:19: a } without its {", "", false},
+	{"disk:export-*.zip", "disk:" + strings.Repeat("{a,b}", 12), "19:21: the braces of the glob have too many alternatives", "", false},
+	{"disk:export-*.zip", "app:x", "19:13: the store app holds rows, not files", "", false},
+	{"    anchor: modified\n  takes", "    anchor: {column: a}\n  takes", "20:14: files have no columns", "modified", true},
+	{"    anchor: modified\n  takes", "    anchor: {name: app.log, zone: UTC}\n  takes", "20:20: the anchor's name has no date", "YYYY", true},
+	{"    anchor: modified\n  takes", "    anchor: {name: YYYY-DD.log, zone: UTC}\n  takes", "20:20: the anchor's name has DD but no MM", "", false},
+	{"    anchor: modified\n  takes", "    anchor: {name: YYYY-YYYY.log, zone: UTC}\n  takes", "20:25: the element YYYY is given twice", "", false},
+	{"    anchor: modified\n  takes", "    anchor: {name: logs/YYYY.log, zone: UTC}\n  takes", "20:24: the anchor's name is a base name", "", true},
+	{"    anchor: modified\n  takes", "    anchor: {name: YYYY.log}\n  takes", "20:14: a date in a name has no zone of its own", "zone: UTC", true},
+	{"    anchor: modified\n  takes", "    anchor: modified\n    where: a\n  takes", "21:5: where is a condition on rows", "remove it", true},
+	{"    anchor: modified\n  takes", "    anchor: modified\n    hold: a\n  takes", "21:5: hold is a condition on rows", "remove it", true},
+	{"    anchor: modified\n  takes", "    anchor: modified\n    in_use: a\n  takes", "21:5: in_use is a condition on rows", "remove it", true},
+	{"    anchor: modified\n  takes", "    anchor: modified\n    parts: []\n  takes", "21:5: parts are named by the columns of a row", "", true},
+	{"media:takes/*", "media:", "23:21: the prefix is empty", "recordings/*", true},
+	{"media:takes/*", "media:a/*/b", "23:23: * stands only at the end of a prefix", "", true},
+	{"media:takes/*", "media:{id}", "23:21: a selector has no references", "", false},
+	{"media:takes/*", "disk:takes/*", "23:15: the store disk holds files, not objects", "", false},
+
+	{"{items: 10}", "{items: 0}", "25:17: items must be more than zero", "unlimited", true},
+	{"{items: 10}", "{items: -5}", "25:17: items must be a whole number", "unlimited", true},
+	{"{items: 10}", "{items: all}", "25:17: items must be a whole number", "unlimited", true},
+	{"{items: 10}", "{items: '10'}", "25:18: items must be a whole number", "", true},
+	{"{items: 10}", "{items: 1.5}", "25:17: items must be a whole number", "", true},
+	{"{items: 10}", "{items: 99999999999999999999}", "25:17: items", "", false},
+	{"{items: 10}", "{share: 25}", "25:17: share: a share has the sign %", "25%", true},
+	{"{items: 10}", "{share: 0%}", "25:17: share: a share is more than 0%", "", true},
+	{"{items: 10}", "{share: 101%}", "25:17: share: a share is more than 0% and at most 100%", "", true},
+	{"{items: 10}", "{share: 0.00001%}", "25:17: share: a share is a number with at most four decimals", "", true},
+	{"{items: 10}", "{missing: -1%}", "25:19: missing: a share is a number", "", true},
+	{"{items: 10}", "{clock_jump: 0h}", "25:22: clock_jump: a period must be longer than zero", "", true},
+	{"{items: 10}", "10", "25:9: limits must be a mapping", "", true},
+	{"0 3 * * *", "0 3 * *", "26:12: the schedule cannot be read", "five fields", true},
+	{"0 3 * * *", "0 3 * * * *", "26:12: the schedule cannot be read", "five fields", true},
+	{"0 3 * * *", "61 3 * * *", "26:12: the schedule cannot be read", "five fields", false},
+	{"0 3 * * *", "0 0 30 2 *", "26:12: the schedule never comes", "calendar", false},
+	{"0 3 * * *", "@daily", "26:12: the schedule must have five fields", "five fields", true},
+	{"0 3 * * *", "TZ=0 0 3 * * *", "26:12: the schedule cannot hold a zone", "zone:", true},
+	{"0 3 * * *", "CRON_TZ=UTC 0 3 * * *", "26:12: the schedule cannot hold a zone", "zone:", true},
+}
+
+func TestEveryErrorClass(t *testing.T) {
+	t.Parallel()
+	if _, err := policy.Parse("p.yaml", []byte(base), nil); err != nil {
+		t.Fatalf("the base policy:\n%v", err)
+	}
+	validate := validator(t)
+	if err := validate([]byte(base)); err != nil {
+		t.Fatalf("the schema refuses the base policy: %v", err)
+	}
+	for _, c := range classes {
+		if strings.Count(base, c.old) < 1 {
+			t.Fatalf("the base policy has no %q", c.old)
+		}
+		src := strings.Replace(base, c.old, c.new, 1)
+		p, err := policy.Parse("p.yaml", []byte(src), nil)
+		var errs *policy.Errors
+		if p != nil || !errors.As(err, &errs) {
+			t.Errorf("%q for %q is taken", c.new, c.old)
+			continue
+		}
+		if !found(errs, c.want, c.hint) {
+			t.Errorf("%q for %q: want a problem %q with hint %q; got\n%v", c.new, c.old, c.want, c.hint, err)
+		}
+		if serr := validate([]byte(src)); (serr != nil) != c.shape {
+			t.Errorf("%q for %q: the schema says %v; want it refused: %v", c.new, c.old, serr, c.shape)
+		}
+	}
+}
+
+func found(errs *policy.Errors, want, hint string) bool {
+	for _, p := range errs.Problems {
+		text := fmt.Sprintf("%d:%d: %s", p.Pos.Line, p.Pos.Column, p.Text)
+		if strings.HasPrefix(text, want) && strings.Contains(p.Hint, hint) && p.Line != "" {
+			return true
+		}
+	}
+	return false
+}
