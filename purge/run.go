@@ -338,7 +338,11 @@ func (r *run) batches(ctx context.Context, s *plan.RuleSummary, rep *RuleReport)
 			return w.fresh(ctx, items)
 		})
 	}
-	return g.Wait() == nil && all
+	if g.Wait() != nil || !all {
+		r.over(ctx) // for the report: a batch may have been left half way
+		return false
+	}
+	return true
 }
 
 // errLeft marks a batch that was not run, or not to its end.
