@@ -1,10 +1,69 @@
-// Package rows is the connector for tables in SQLite, PostgreSQL, MySQL and MariaDB.
+// Package rows is the connector for tables in SQLite, PostgreSQL, MySQL and
+// MariaDB.
+//
+// # Reading
+//
+// A query is resolved against the live catalog each time it is checked or
+// scanned, and identifiers are always quoted from there; values are always
+// parameters. A scan reads chunks by key, never by OFFSET, each in a read-only
+// transaction of its own, and never holds more than a chunk. Where an index
+// leads by the anchor, items come in the order of anchor and primary key, the
+// undated ones last; otherwise in the order of the primary key.
+//
+// # Anchors
+//
+// What is due is decided by the instant in Go, exact to the stored fraction.
+// The database only narrows down: its comparison, in the column's own form,
+// lets through up to two days too many and never one too few, so that zones,
+// daylight saving and mixed spellings cannot make an error of an hour.
+//   - A timestamp with a zone is taken as it is.
+//   - A timestamp without one is read in [connector.Anchor.Zone]. A wall-clock
+//     time that occurs twice, or never, when clocks change means the later of
+//     its two readings.
+//   - A date means the end of that day in the zone.
+//   - Text is read as ISO 8601, with T or a space, any fraction, and Z or an
+//     offset; without an offset it is read in the zone. Text that is no
+//     timestamp makes the item Invalid.
+//   - An INTEGER column of SQLite holds seconds since 1970 in UTC, as SQLite
+//     documents it. Numbers that would lie beyond the year 5000 (milliseconds,
+//     for instance) make the item Invalid.
+//
+// # Locators
+//
+// A locator is TABLE/KEY, or SCHEMA.TABLE/KEY/KEY…. [connector.Item.ID] is set
+// for a single integer or UUID key.
+//
+// # Claims
+//
+// A claim is one transaction. It locks the root rows (those that somebody else
+// has locked are InUse, not waited for), looks at them again, and deletes them
+// with everything that hangs on them; see rehearse.go for the order. Erase
+// commits, and then looks from another connection.
+//
+// [connector.Item.Values] are compared with those of today, and a difference
+// is Changed; an item whose Values are nil is not compared and gets no Kept.
+//
+// # SQLite
+//
+// Deleted content is overwritten. When no claim on the database is open, and
+// no other process was reading an older snapshot, text deleted through this
+// connector is in neither the database file nor its WAL: the end of Erase
+// copies the WAL back and truncates it, unless another claim of this connector
+// is waiting for its turn, and then that one does, but every eighth at the
+// latest. Close tries once more, waits for readers, and fails when it cannot.
+// What SQLite itself left in unused space before, such as a copy from a page
+// that was split while secure_delete was off, goes only by VACUUM. The journal
+// mode stays as it was found.
 package rows
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
-	"iter"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
@@ -12,56 +71,179 @@ import (
 
 // Options are the settings of a database. The zero value is fit for use.
 type Options struct {
-	// ReadOnly makes a connector that cannot delete: its sessions are read-only
-	// and its claims refuse every item. The planner uses it.
+	// ReadOnly makes a connector that cannot delete: its claims refuse every
+	// item without a word to the database. A planner uses it.
 	ReadOnly bool
 	// Chunk is the number of rows read at once by a scan; default 2000.
 	Chunk int
 	// LockTimeout is the longest wait for a lock; default 5 seconds.
 	LockTimeout time.Duration
 	// StatementTimeout is the longest run of one statement of a claim; default
-	// one minute.
+	// 2 minutes. SQLite has none.
 	StatementTimeout time.Duration
 }
 
 // Connector is one database. It is safe for concurrent use.
-type Connector struct{ at address }
+type Connector struct {
+	d              dialect
+	o              Options
+	reader, writer *sql.DB // one and the same but for SQLite
+	waiting        atomic.Int32
+	unflushed      atomic.Int32 // erasures since the WAL of SQLite was truncated
+
+	mu    sync.Mutex
+	cat   *catalog
+	bound map[*connector.Query]*binding
+}
 
 var _ connector.Connector = (*Connector)(nil)
 
-var errNotYet = errors.New("database not reached")
-
-// Open reads the DSN and connects when first needed, so a database that is
-// down is Unknown to every question rather than an error here.
-func Open(_ context.Context, dsn string, _ Options) (*Connector, error) {
+// Open reads the DSN: postgres://…, postgresql://…, mysql://…, mariadb://…,
+// sqlite:PATH, sqlite:////ABSOLUTE or a plain path; a driver that SQLAlchemy
+// names in the scheme is ignored. It connects when first needed, so that a
+// database that is down is Unknown to every question rather than an error
+// here. The error never repeats the DSN.
+func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 	at, err := parseDSN(dsn)
 	if err != nil {
 		return nil, err
 	}
-	return &Connector{at: at}, nil
+	if o.Chunk <= 0 {
+		o.Chunk = 2000
+	}
+	if o.LockTimeout <= 0 {
+		o.LockTimeout = 5 * time.Second
+	}
+	if o.StatementTimeout <= 0 {
+		o.StatementTimeout = 2 * time.Minute
+	}
+	c := &Connector{o: o, bound: map[*connector.Query]*binding{}}
+	switch at.system {
+	case sqliteSystem:
+		c.d = sqliteDialect{}
+		if c.reader, err = openSQLite(at.target, true, o.LockTimeout); err != nil {
+			return nil, err
+		}
+		c.writer, err = openSQLite(at.target, false, o.LockTimeout)
+	case postgresSystem:
+		c.d = postgresDialect{}
+		c.reader, err = openPostgres(at.target)
+		c.writer = c.reader
+	default:
+		return nil, errors.New("database address: MySQL is not supported yet")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-// Close ends all connections.
-func (c *Connector) Close() error { return nil }
-
-// Check implements [connector.Connector].
-func (c *Connector) Check(context.Context, *connector.Query) ([]connector.Finding, error) {
-	return nil, errNotYet
+// Close ends all connections. For SQLite it fails when deleted text may still
+// be in the WAL.
+func (c *Connector) Close() error {
+	var err error
+	if _, ok := c.d.(sqliteDialect); ok {
+		if c.unflushed.Load() > 0 {
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			err = c.withConn(ctx, c.writer, func(conn *sql.Conn) error { return c.flushWAL(ctx, conn, c.o.LockTimeout) })
+			cancel()
+		}
+		err = errors.Join(err, c.reader.Close())
+	}
+	return errors.Join(err, c.writer.Close())
 }
 
-// Scan implements [connector.Connector].
-func (c *Connector) Scan(context.Context, *connector.Query, *connector.Survey) iter.Seq2[connector.Item, error] {
-	return func(yield func(connector.Item, error) bool) { yield(connector.Item{}, errNotYet) }
+// withConn lends a connection.
+func (c *Connector) withConn(ctx context.Context, db *sql.DB, f func(*sql.Conn) error) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return f(conn)
 }
 
-// Probe implements [connector.Connector].
-func (c *Connector) Probe(_ context.Context, at []connector.Locator) []connector.Result {
-	return unreachable(len(at), errNotYet)
+// read runs f in a read-only transaction.
+func (c *Connector) read(ctx context.Context, f func(*sql.Conn) error) error {
+	return c.withConn(ctx, c.reader, func(conn *sql.Conn) error {
+		if err := c.d.beginRead(ctx, conn); err != nil {
+			discard(conn)
+			return err
+		}
+		err := f(conn)
+		return errors.Join(err, end(ctx, conn, "ROLLBACK"))
+	})
 }
 
-// Claim implements [connector.Connector].
-func (c *Connector) Claim(_ context.Context, _ *connector.Query, items []connector.Item) (connector.Claim, []connector.Result) {
-	return nothing{}, unreachable(len(items), errNotYet)
+// end ends a transaction whatever became of ctx. A connection on which this
+// fails is not used again.
+func end(ctx context.Context, conn *sql.Conn, how string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	err := run(ctx, conn, how)
+	if err != nil {
+		discard(conn)
+	}
+	return err
+}
+
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+}
+
+// rebind resolves the query against the catalog of now.
+func (c *Connector) rebind(ctx context.Context, q *connector.Query) (*binding, error) {
+	var cat *catalog
+	err := c.read(ctx, func(conn *sql.Conn) (err error) {
+		cat, err = c.d.catalog(ctx, conn)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read catalog: %w", err)
+	}
+	b := bind(c.d, cat, q)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cat = cat
+	if len(c.bound) >= 256 {
+		clear(c.bound)
+	}
+	c.bound[q] = b
+	return b, nil
+}
+
+// binding returns the query as it was last resolved.
+func (c *Connector) binding(ctx context.Context, q *connector.Query) (*binding, error) {
+	c.mu.Lock()
+	b := c.bound[q]
+	c.mu.Unlock()
+	if b == nil {
+		var err error
+		if b, err = c.rebind(ctx, q); err != nil {
+			return nil, err
+		}
+	}
+	return b, b.err()
+}
+
+// FaultError says that a query cannot be run on the database: Check would
+// report its findings.
+type FaultError struct{ Findings []connector.Finding }
+
+func (e *FaultError) Error() string {
+	for _, f := range e.Findings {
+		if f.Severity == connector.Fault {
+			return f.Subject + ": " + f.Text
+		}
+	}
+	return "query cannot be run"
+}
+
+func (b *binding) err() error {
+	if b.sound() {
+		return nil
+	}
+	return &FaultError{b.findings}
 }
 
 // unreachable answers n questions that could not be asked.
@@ -77,7 +259,11 @@ func unreachable(n int, err error) []connector.Result {
 type nothing struct{}
 
 func (nothing) Erase(_ context.Context, which []int) connector.Erased {
-	return connector.Erased{Results: unreachable(len(which), errNotClaimed)}
+	rs := make([]connector.Result, len(which))
+	for i := range rs {
+		rs[i] = connector.Result{Reason: connector.Invalid, Err: errNotClaimed}
+	}
+	return connector.Erased{Results: rs}
 }
 
 func (nothing) Release() error { return nil }

@@ -1,0 +1,212 @@
+package rows
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+func (b *binding) bindWant(cat *catalog, i int, q connector.Want) {
+	subject := fmt.Sprintf("parts[%d]", i)
+	w := want{when: q.When}
+	defer func() { b.wants = append(b.wants, w) }()
+	var t *table
+	var by *foreignKey
+	for _, r := range q.Refs {
+		if r.Table == "" {
+			continue
+		}
+		rt := b.table(cat, subject, r.Table)
+		switch {
+		case rt == nil:
+			return
+		case rt == b.root:
+			continue
+		case t != nil && rt != t:
+			b.fault(subject, fmt.Sprintf("columns of %s and of %s in one part", t.full(), rt.full()), "a part may name the rule's table and one other")
+			return
+		}
+		t = rt
+	}
+	if t != nil {
+		var ok bool
+		if w.path, by, ok = b.pathTo(subject, t); !ok {
+			return
+		}
+		w.direct = b.directColumns(w.path)
+	}
+	if !b.bindRefs(cat, subject, &w, t, q.Refs) {
+		return
+	}
+	b.ownLook(subject, &w, t, by)
+	for _, c := range q.ReferencedBy {
+		b.otherLook(cat, subject, &w, c)
+	}
+}
+
+// pathTo is how rows of t belong to the root: by a link, else by the only
+// foreign key, which is then returned.
+func (b *binding) pathTo(subject string, t *table) ([]hop, *foreignKey, bool) {
+	if k := slices.IndexFunc(b.links, func(h hop) bool { return h.table == t }); k >= 0 {
+		return b.chain(k), nil, true
+	}
+	h, f, ok := b.byForeignKey(subject, t)
+	if !ok {
+		return nil, nil, false
+	}
+	b.indexWarning(subject, t, columnsIn(h.pairs))
+	return []hop{h}, f, true
+}
+
+// directColumns are the columns of the only hop that equal the primary key of
+// the root in its order and in the same written form; nil when there are none.
+func (b *binding) directColumns(path []hop) []*column {
+	if len(path) != 1 || len(path[0].pairs) != len(b.root.pk) {
+		return nil
+	}
+	out := make([]*column, len(b.root.pk))
+	for i, c := range b.root.pk {
+		k := slices.IndexFunc(path[0].pairs, func(p pair) bool { return p.fromCol == c })
+		if k < 0 || !sameForm(path[0].pairs[k].col, c) {
+			return nil
+		}
+		out[i] = path[0].pairs[k].col
+	}
+	return out
+}
+
+func sameForm(a, b *column) bool {
+	return a.typ == b.typ && a.typ != "" || isInteger(a.typ) && isInteger(b.typ)
+}
+
+func isInteger(typ string) bool {
+	switch typ {
+	case "smallint", "integer", "bigint", "int":
+		return true
+	}
+	return false
+}
+
+func (b *binding) bindRefs(cat *catalog, subject string, w *want, t *table, refs []connector.Ref) bool {
+	var each *connector.Ref
+	for i := range refs {
+		q := &refs[i]
+		r := ref{each: q.Each, path: q.Path, root: true}
+		on := b.root
+		if q.Table != "" && b.table(cat, subject, q.Table) != b.root {
+			r.root, on = false, t
+		}
+		c := b.column(subject, on, q.Column)
+		if c == nil {
+			return false
+		}
+		if q.Each {
+			if each != nil && (each.Column != q.Column || each.Table != q.Table || !slices.Equal(each.Path, q.Path)) {
+				b.fault(subject, "two JSON arrays in one part", "write a part for each")
+				return false
+			}
+			each = q
+		}
+		list := &b.reads
+		if !r.root {
+			list = &w.reads
+		}
+		if r.at = slices.Index(*list, c); r.at < 0 {
+			r.at = len(*list)
+			*list = append(*list, c)
+		}
+		w.refs = append(w.refs, r)
+	}
+	return true
+}
+
+// refColumns are the columns of the refs on one side; plain is false when one
+// of them looks into JSON.
+func (b *binding) refColumns(w *want, root bool) (cols []*column, plain bool) {
+	plain = true
+	for _, r := range w.refs {
+		if r.root != root {
+			continue
+		}
+		if r.root {
+			cols = append(cols, b.reads[r.at])
+		} else {
+			cols = append(cols, w.reads[r.at])
+		}
+		plain = plain && !r.each && len(r.path) == 0
+	}
+	return cols, plain
+}
+
+// ownLook adds the look at the table that the values come from, unless no
+// other row of it can hold the same ones.
+func (b *binding) ownLook(subject string, w *want, t *table, by *foreignKey) {
+	if len(w.refs) == 0 {
+		return
+	}
+	onRoot, plainRoot := b.refColumns(w, true)
+	onTable, plainTable := b.refColumns(w, false)
+	if len(onRoot) > 0 && plainRoot && b.root.unique(onRoot) {
+		return // the root's row is the only one, and it dies
+	}
+	dies := by != nil && by.child == t && by.onDelete == cascade
+	if len(onRoot) == 0 && plainTable && dies && t.unique(onTable) {
+		return
+	}
+	l := look{}
+	switch {
+	case t == nil:
+		l.from = quoteTable(b.d, b.root) + " AS r"
+	case len(onRoot) == 0:
+		l.from = quoteTable(b.d, t) + " AS " + alias(len(w.path)-1)
+	default:
+		l.from = b.join(w.path)
+	}
+	for _, r := range w.refs {
+		as, c := alias(-1), (*column)(nil)
+		if r.root {
+			c = b.reads[r.at]
+		} else {
+			as, c = alias(len(w.path)-1), w.reads[r.at]
+		}
+		expr := of(b.d, as, []*column{c})[0]
+		if l.by == nil {
+			l.by, l.expr, l.like = c, expr, c
+		}
+		l.refs = append(l.refs, ref{at: len(l.exprs), each: r.each, path: r.path})
+		l.exprs = append(l.exprs, b.d.readText(expr, c))
+	}
+	if !l.refs[0].each && len(l.refs[0].path) == 0 {
+		b.indexWarning(subject, l.by.table, []*column{l.by})
+	}
+	w.looks = append(w.looks, l)
+}
+
+func (b *binding) otherLook(cat *catalog, subject string, w *want, q connector.Column) {
+	if len(w.refs) != 1 {
+		b.fault(subject, "referenced_by needs a part with exactly one column", "name the column by which the other table refers to it")
+		return
+	}
+	t := b.table(cat, subject, q.Table)
+	if t == nil {
+		return
+	}
+	c := b.column(subject, t, q.Column)
+	if c == nil {
+		return
+	}
+	like := w.refs[0]
+	l := look{from: quoteTable(b.d, t) + " AS r", by: c, expr: of(b.d, "r", []*column{c})[0]}
+	if like.root {
+		l.like = b.reads[like.at]
+	} else {
+		l.like = w.reads[like.at]
+	}
+	json := b.d.isJSON(c)
+	l.refs, l.exprs = []ref{{each: json}}, []string{b.d.readText(l.expr, c)}
+	if !json {
+		b.indexWarning(subject, t, []*column{c})
+	}
+	w.looks = append(w.looks, l)
+}

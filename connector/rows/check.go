@@ -1,0 +1,144 @@
+package rows
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+// Check implements [connector.Connector]. Everything that the query will ask
+// of the database is planned by the database, in read-only transactions, and
+// nothing of it is run.
+func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.Finding, error) {
+	b, err := c.rebind(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if !b.sound() {
+		return b.findings, nil
+	}
+	for _, cond := range b.conditions() {
+		s := newStmt(c.d, "SELECT 1 FROM ", quoteTable(c.d, cond.on), " WHERE (", cond.text, "\n)")
+		if err := c.try(ctx, b, s, cond.subject, "the condition is not understood",
+			"write one condition on "+cond.on.full()+" that is true or false for a row"); err != nil {
+			return nil, err
+		}
+	}
+	if !b.sound() {
+		return b.findings, nil
+	}
+	for _, check := range []func(context.Context, *binding) error{c.checkReads, c.checkZone, c.checkPrivileges} {
+		if err := check(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	return b.findings, nil
+}
+
+// try lets the database plan a statement; a refusal is a fault of the subject.
+func (c *Connector) try(ctx context.Context, b *binding, s *stmt, subject, text, hint string) error {
+	err := c.read(ctx, func(conn *sql.Conn) error {
+		rows, err := conn.QueryContext(ctx, c.d.explain()+s.b.String(), s.args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+		}
+		return rows.Err()
+	})
+	switch {
+	case err == nil:
+	case c.d.classify(err) == refusedFailure:
+		b.fault(subject, text, hint)
+	case c.d.classify(err) == deniedFailure:
+		b.fault(subject, "the role may not read what it names", "grant SELECT to the role of the DSN")
+	default:
+		return err
+	}
+	return nil
+}
+
+// checkReads plans the scan, the reading of values, the looks for survivors
+// and the joins to linked rows, which proves that their types go together.
+func (c *Connector) checkReads(ctx context.Context, b *binding) error {
+	width := 0
+	pass := pass{byAnchor: b.byAnchor, dated: true, undated: true}
+	if err := c.try(ctx, b, b.chunkStmt(pass, nil, 1, &width), "collection", "the collection cannot be read", ""); err != nil {
+		return err
+	}
+	for i := range b.wants {
+		w, subject := &b.wants[i], fmt.Sprintf("parts[%d]", i)
+		if len(w.path) > 0 {
+			if err := c.try(ctx, b, b.wantStmt(w, nil), subject, "the columns that join its tables do not compare", ""); err != nil {
+				return err
+			}
+		}
+		for j := range w.looks {
+			if err := c.try(ctx, b, b.lookStmt(&w.looks[j], []string{}), subject, "referenced_by does not compare with the column of the part", ""); err != nil {
+				return err
+			}
+		}
+	}
+	sets := map[*table][]key{b.root: {}}
+	for _, l := range b.links {
+		sets[l.table] = []key{}
+	}
+	for i := range b.links {
+		if err := c.try(ctx, b, b.linkedStmt(i, sets), fmt.Sprintf("links[%d]", i), "the columns of on: do not compare",
+			"equate columns of the same type"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkZone looks for one text timestamp without a zone where none is declared.
+func (c *Connector) checkZone(ctx context.Context, b *binding) error {
+	if b.kind != textAnchor || b.zone != nil {
+		return nil
+	}
+	t := quoteTable(c.d, b.root)
+	cond := c.d.naiveText(of(c.d, t, []*column{b.anchor})[0])
+	naive := false
+	err := c.read(ctx, func(conn *sql.Conn) error {
+		return newStmt(c.d, "SELECT 1 FROM ", t, " WHERE ", cond, " LIMIT 1").each(ctx, conn, 1, func([]any) error {
+			naive = true
+			return nil
+		})
+	})
+	if naive {
+		b.fault("anchor", fmt.Sprintf("column %s of %s holds timestamps without a zone", b.anchor.name, b.root.full()),
+			fmt.Sprintf("say in which zone they were written: anchor: {column: %s, zone: UTC}", b.anchor.name))
+	}
+	return err
+}
+
+// checkPrivileges warns when the role may not delete. It is no fault: a plan
+// may be made by a role that can only read.
+func (c *Connector) checkPrivileges(ctx context.Context, b *binding) error {
+	var denied []string
+	err := c.read(ctx, func(conn *sql.Conn) error {
+		for _, n := range b.nodes {
+			may, err := c.d.mayDelete(ctx, conn, n.table)
+			if err != nil {
+				return err
+			}
+			if !may {
+				denied = append(denied, n.table.full())
+			}
+		}
+		return nil
+	})
+	if len(denied) > 0 {
+		b.warn("collection", "the role may not delete from "+strings.Join(denied, ", "), "grant DELETE to the role that purges")
+	}
+	if err != nil && c.d.classify(err) == refusedFailure {
+		return errors.Join(errors.New("read privileges"), err)
+	}
+	return err
+}

@@ -1,0 +1,387 @@
+package rows
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+// refusal names items that cannot go, and why.
+type refusal struct {
+	items  []int // places in claim.items; none when it is not known which
+	reason connector.Reason
+	err    error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+var (
+	errStillNamed = errors.New("a row that stays still names the row")
+	errNotDeleted = errors.New("the database did not delete the row it was told to delete")
+)
+
+// rehearse deletes the items of which, with everything that hangs on them,
+// inside the transaction. When the database refuses, what was done is undone
+// and the list halved, until the items that cannot go stand alone. The answer
+// of an item that cannot go is left in out; the others are good. An error means
+// that the transaction is of no more use.
+//
+// The order is: look for rows of the root that stay and name one that goes;
+// decide which linked rows go; collect the keys of rows on which others hang;
+// delete, table by table, children first, one statement for each table and edge,
+// which is many times faster than a cascade that fires for each row; check
+// what can be checked before the commit. Foreign keys stay in force all the
+// while, and a cascade that we did not foresee still happens.
+func (cl *claim) rehearse(ctx context.Context, which []int, depth int) error {
+	const name = "epitaph_try"
+	for len(which) > 0 {
+		undo := "ROLLBACK TO SAVEPOINT epitaph_rehearsal"
+		if depth > 0 {
+			if err := run(ctx, cl.conn, "SAVEPOINT "+name); err != nil {
+				return err
+			}
+			undo = "ROLLBACK TO SAVEPOINT " + name
+		}
+		tally, err := cl.delete(ctx, which)
+		if err == nil {
+			for t, n := range tally {
+				cl.tally[t] += n
+			}
+			for _, i := range which {
+				cl.good[i] = true
+			}
+			if depth > 0 {
+				return run(ctx, cl.conn, "RELEASE SAVEPOINT "+name)
+			}
+			return nil
+		}
+		var no *refusal
+		named := errors.As(err, &no)
+		class := refusedFailure
+		if !named {
+			if class = cl.c.d.classify(err); class == lostFailure || class == retryFailure {
+				return err
+			}
+		}
+		if err := run(ctx, cl.conn, undo); err != nil {
+			return err
+		}
+		if depth > 0 {
+			if err := run(ctx, cl.conn, "RELEASE SAVEPOINT "+name); err != nil {
+				return err
+			}
+		}
+		if named && len(no.items) > 0 {
+			for _, i := range no.items {
+				cl.out[i] = connector.Result{State: connector.Present, Reason: no.reason, Err: no.err}
+			}
+			which = slices.DeleteFunc(slices.Clone(which), func(i int) bool { return slices.Contains(no.items, i) })
+			continue
+		}
+		if len(which) == 1 {
+			cl.out[which[0]] = connector.Result{State: connector.Present, Reason: reasonFor(class, no), Err: err}
+			return nil
+		}
+		if class == busyFailure {
+			if err := cl.c.d.impatient(ctx, cl.conn); err != nil {
+				return err
+			}
+		}
+		half := len(which) / 2
+		if err := cl.rehearse(ctx, which[:half], depth+1); err != nil {
+			return err
+		}
+		return cl.rehearse(ctx, which[half:], depth+1)
+	}
+	return nil
+}
+
+func reasonFor(class failure, no *refusal) connector.Reason {
+	switch {
+	case no != nil:
+		return no.reason
+	case class == deniedFailure:
+		return connector.NoPermission
+	case class == busyFailure:
+		return connector.InUse
+	}
+	return connector.Refused
+}
+
+// delete deletes one set of items, or fails and leaves the undoing to its caller.
+func (cl *claim) delete(ctx context.Context, which []int) (map[*table]int64, error) {
+	b := cl.b
+	keys := make([]key, len(which))
+	for n, i := range which {
+		keys[n] = cl.rows[i].key
+	}
+	if err := cl.guard(ctx, which, keys); err != nil {
+		return nil, err
+	}
+	sets := map[*table][]key{b.root: keys}
+	for i := range b.links {
+		dying, err := cl.linked(ctx, i, sets)
+		if err != nil {
+			return nil, err
+		}
+		sets[b.links[i].table] = dying
+	}
+	if err := cl.collect(ctx, sets); err != nil {
+		return nil, err
+	}
+	if b.deferred {
+		if err := b.d.deferChecks(ctx, cl.conn); err != nil {
+			return nil, err
+		}
+	}
+	named, err := cl.namedBefore(ctx, sets)
+	if err != nil {
+		return nil, err
+	}
+	tally := map[*table]int64{}
+	for _, n := range b.nodes {
+		if tally[n.table], err = cl.deleteFrom(ctx, n, sets, which); err != nil {
+			return nil, err
+		}
+	}
+	if err := cl.namedAfter(ctx, named); err != nil {
+		return nil, err
+	}
+	return tally, b.d.checkNow(ctx, cl.conn)
+}
+
+// guard finds items that a row of the root which stays refers to. Deleting
+// them would take a row that is not due, or break its reference.
+func (cl *claim) guard(ctx context.Context, which []int, keys []key) error {
+	b := cl.b
+	t := quoteTable(b.d, b.root)
+	found := map[connector.Locator]bool{}
+	for _, f := range b.guards {
+		s := newStmt(b.d, "SELECT DISTINCT ", keyList(b.d, of(b.d, "p", b.root.pk), b.root.pk), " FROM ", t, " AS p JOIN ", t, " AS c ON ",
+			equal(of(b.d, "c", f.columns), of(b.d, "p", f.refs)), " WHERE ")
+		b.d.keyIn(s, of(b.d, "p", b.root.pk), b.root.pk, keys)
+		s.add(" AND NOT ")
+		b.d.keyIn(s, of(b.d, "c", b.root.pk), b.root.pk, keys)
+		named, err := cl.keysOf(ctx, s, b.root)
+		if err != nil {
+			return err
+		}
+		for _, k := range named {
+			found[b.locator(k)] = true
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	no := &refusal{reason: connector.Shared, err: errStillNamed}
+	for _, i := range which {
+		if found[cl.rows[i].loc] {
+			no.items = append(no.items, i)
+		}
+	}
+	return no
+}
+
+// collect reads the keys of the rows on which further rows hang, down to the
+// last, through cycles.
+func (cl *claim) collect(ctx context.Context, sets map[*table][]key) error {
+	b := cl.b
+	seen := map[*table]map[connector.Locator]bool{}
+	fresh := map[*table][]key{}
+	for t, keys := range sets {
+		fresh[t] = keys
+	}
+	for len(fresh) > 0 {
+		next := map[*table][]key{}
+		for _, n := range b.nodes {
+			if !n.keyed || n.table == b.root || n.link >= 0 {
+				continue
+			}
+			if seen[n.table] == nil {
+				seen[n.table] = map[connector.Locator]bool{}
+			}
+			for _, f := range n.by {
+				if len(fresh[f.parent]) == 0 {
+					continue
+				}
+				s := newStmt(b.d, "SELECT ", keyList(b.d, of(b.d, "c", n.table.pk), n.table.pk), " FROM ", quoteTable(b.d, n.table), " AS c WHERE ")
+				b.hangsOn(s, f, "c", fresh[f.parent])
+				keys, err := cl.keysOf(ctx, s, n.table)
+				if err != nil {
+					return err
+				}
+				for _, k := range keys {
+					if l := locator(n.table, k, typed(b.d)); !seen[n.table][l] {
+						seen[n.table][l] = true
+						next[n.table] = append(next[n.table], k)
+						sets[n.table] = append(sets[n.table], k)
+					}
+				}
+			}
+		}
+		fresh = next
+	}
+	return cl.strangers(ctx, sets)
+}
+
+// strangers fails when a row of the root that stays would go with a row that
+// goes, round a cycle.
+func (cl *claim) strangers(ctx context.Context, sets map[*table][]key) error {
+	b := cl.b
+	for _, f := range b.root.out {
+		dying := sets[f.parent]
+		if f.parent == b.root || len(dying) == 0 || f.onDelete == setNull || f.onDelete == setDefault ||
+			slices.ContainsFunc(b.links, func(h hop) bool { return h.table == f.parent }) {
+			continue
+		}
+		s := newStmt(b.d, "SELECT ", keyList(b.d, of(b.d, "c", b.root.pk), b.root.pk), " FROM ", quoteTable(b.d, b.root), " AS c WHERE ")
+		b.hangsOn(s, f, "c", dying)
+		s.add(" AND NOT ")
+		b.d.keyIn(s, of(b.d, "c", b.root.pk), b.root.pk, sets[b.root])
+		keys, err := cl.keysOf(ctx, s.add(" LIMIT 1"), b.root)
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 {
+			return &refusal{reason: connector.Shared, err: errStillNamed}
+		}
+	}
+	return nil
+}
+
+// deleteFrom deletes the rows of one table and counts them.
+func (cl *claim) deleteFrom(ctx context.Context, n *node, sets map[*table][]key, which []int) (int64, error) {
+	b := cl.b
+	t := quoteTable(b.d, n.table)
+	if !n.keyed {
+		return cl.deleteByParents(ctx, n, sets)
+	}
+	keys := sets[n.table]
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	pk := of(b.d, t, n.table.pk)
+	s := newStmt(b.d, "DELETE FROM ", t, " WHERE ")
+	b.d.keyIn(s, pk, n.table.pk, keys)
+	gone, err := s.exec(ctx, cl.conn)
+	if err != nil {
+		return 0, err
+	}
+	if gone == int64(len(keys)) && !n.table.triggers {
+		return gone, nil
+	}
+	// Someone else decides what a DELETE does here, so look.
+	there, err := cl.c.present(ctx, cl.conn, n.table, keys)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case len(there) == 0 && (n.cyclic || n.table.triggers):
+		return int64(len(keys)), nil
+	case len(there) == 0:
+		return gone, nil
+	case n.table != b.root:
+		return 0, &refusal{reason: connector.Refused, err: errNotDeleted}
+	}
+	no := &refusal{reason: connector.Refused, err: errNotDeleted}
+	for _, i := range which {
+		if there[cl.rows[i].loc] {
+			no.items = append(no.items, i)
+		}
+	}
+	return 0, no
+}
+
+func (cl *claim) deleteByParents(ctx context.Context, n *node, sets map[*table][]key) (int64, error) {
+	b := cl.b
+	t := quoteTable(b.d, n.table)
+	var total int64
+	for _, f := range n.by {
+		if len(sets[f.parent]) == 0 {
+			continue
+		}
+		s := newStmt(b.d, "DELETE FROM ", t, " WHERE ")
+		b.hangsOn(s, f, t, sets[f.parent])
+		gone, err := s.exec(ctx, cl.conn)
+		if err != nil {
+			return 0, err
+		}
+		total += gone
+		if !n.table.triggers {
+			continue
+		}
+		s = newStmt(b.d, "SELECT 1 FROM ", t, " WHERE ")
+		b.hangsOn(s, f, t, sets[f.parent])
+		left := false
+		if err := s.add(" LIMIT 1").each(ctx, cl.conn, 1, func([]any) error { left = true; return nil }); err != nil {
+			return 0, err
+		}
+		if left {
+			return 0, &refusal{reason: connector.Refused, err: errNotDeleted}
+		}
+	}
+	return total, nil
+}
+
+// reference is a blocking edge with the values by which a child would name
+// what is about to go.
+type reference struct {
+	f      *foreignKey
+	values []key
+}
+
+// namedBefore notes, for a database that finds a deferred constraint broken
+// only at the commit, what the rehearsal has to look for itself.
+func (cl *claim) namedBefore(ctx context.Context, sets map[*table][]key) ([]reference, error) {
+	if !cl.b.d.deferredUnseen() {
+		return nil, nil
+	}
+	var out []reference
+	for _, n := range cl.b.nodes {
+		for _, f := range n.table.in {
+			keys := sets[n.table]
+			if f.onDelete != noAction || len(keys) == 0 {
+				continue
+			}
+			if !slices.Equal(f.refs, n.table.pk) {
+				t := quoteTable(cl.b.d, n.table)
+				s := newStmt(cl.b.d, "SELECT ", keyList(cl.b.d, of(cl.b.d, t, f.refs), f.refs), " FROM ", t, " WHERE ")
+				cl.b.d.keyIn(s, of(cl.b.d, t, n.table.pk), n.table.pk, keys)
+				keys = nil
+				err := s.each(ctx, cl.conn, len(f.refs), func(v []any) error {
+					if k, ok := takeKey(v); ok {
+						keys = append(keys, k)
+					}
+					return nil
+				})
+				if err != nil {
+					return nil, err
+				}
+			}
+			out = append(out, reference{f, keys})
+		}
+	}
+	return out, nil
+}
+
+// namedAfter fails when a row that was not deleted names one that was.
+func (cl *claim) namedAfter(ctx context.Context, refs []reference) error {
+	for _, r := range refs {
+		if len(r.values) == 0 {
+			continue
+		}
+		t := quoteTable(cl.b.d, r.f.child)
+		s := newStmt(cl.b.d, "SELECT 1 FROM ", t, " WHERE ")
+		cl.b.d.keyIn(s, of(cl.b.d, t, r.f.columns), r.f.refs, r.values)
+		left := false
+		if err := s.add(" LIMIT 1").each(ctx, cl.conn, 1, func([]any) error { left = true; return nil }); err != nil {
+			return err
+		}
+		if left {
+			return &refusal{reason: connector.Refused, err: errStillNamed}
+		}
+	}
+	return nil
+}

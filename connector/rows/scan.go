@@ -1,0 +1,260 @@
+package rows
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+// row is one row of the root as it was read.
+type row struct {
+	key    key
+	loc    connector.Locator
+	anchor any
+	match  bool // Where
+	held   bool
+	inUse  bool
+	when   []bool
+	texts  []any // binding.reads
+	values [][]connector.Tuple
+	err    error // the values cannot be read
+}
+
+// columns is what is read of a root row, and how many columns that is.
+func (b *binding) columns() (list string, n int) {
+	t := quoteTable(b.d, b.root)
+	cols := []string{keyList(b.d, of(b.d, t, b.root.pk), b.root.pk),
+		b.d.readAnchor(of(b.d, t, []*column{b.anchor})[0], b.kind)}
+	n = len(b.root.pk) + 1
+	conds := []string{b.q.Where, b.q.Hold, b.q.InUse}
+	for _, w := range b.wants {
+		conds = append(conds, w.when)
+	}
+	for i, c := range conds {
+		switch {
+		case c != "":
+			cols = append(cols, truth(c))
+		case i == 1 || i == 2: // no hold, not in use
+			cols = append(cols, "0")
+		default:
+			cols = append(cols, "1")
+		}
+	}
+	for _, c := range b.reads {
+		cols = append(cols, b.d.readText(of(b.d, t, []*column{c})[0], c))
+	}
+	return strings.Join(cols, ", "), n + len(conds) + len(b.reads)
+}
+
+// take makes a row of what columns lists.
+func (b *binding) take(v []any) (*row, error) {
+	n := len(b.root.pk)
+	k, ok := takeKey(v[:n])
+	if !ok {
+		return nil, errors.New("primary key is NULL")
+	}
+	v = v[n:]
+	r := &row{key: k, loc: b.locator(k), match: isTrue(v[1]), held: isTrue(v[2]), inUse: isTrue(v[3])}
+	r.anchor = v[0]
+	if t, ok := v[0].([]byte); ok {
+		r.anchor = string(t)
+	}
+	v = v[4:]
+	for range b.wants {
+		r.when = append(r.when, isTrue(v[0]))
+		v = v[1:]
+	}
+	for _, x := range v {
+		if t, ok := asText(x); ok {
+			r.texts = append(r.texts, t)
+		} else {
+			r.texts = append(r.texts, nil)
+		}
+	}
+	return r, nil
+}
+
+func (b *binding) locator(k key) connector.Locator { return locator(b.root, k, typed(b.d)) }
+
+// typed reports that a key's type has to be told by its locator.
+func typed(d dialect) bool { return d.grammar().bracket }
+
+// pass is one walk of a scan: which rows, in which order.
+type pass struct {
+	byAnchor bool // by anchor and key, else by key
+	dated    bool // rows that may lie before the cutoff
+	undated  bool // rows without an anchor, or with one that is no timestamp
+}
+
+// Scan implements [connector.Connector].
+func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.Survey) iter.Seq2[connector.Item, error] {
+	return func(yield func(connector.Item, error) bool) {
+		b, err := c.rebind(ctx, q)
+		if err == nil {
+			err = b.err()
+		}
+		if err == nil {
+			err = c.survey(ctx, b, s)
+		}
+		if err != nil {
+			yield(connector.Item{}, err)
+			return
+		}
+		passes := []pass{{dated: true, undated: true}}
+		if b.byAnchor {
+			passes = []pass{{byAnchor: true, dated: true}, {undated: true}}
+		}
+		for _, p := range passes {
+			if !c.walk(ctx, b, p, yield) {
+				return
+			}
+		}
+	}
+}
+
+// survey counts the collection and reads the server's clock.
+func (c *Connector) survey(ctx context.Context, b *binding, s *connector.Survey) error {
+	var total int64
+	var clock time.Time
+	err := c.read(ctx, func(conn *sql.Conn) error {
+		count := newStmt(c.d, "SELECT count(*) FROM ", quoteTable(c.d, b.root))
+		if b.q.Where != "" {
+			count.add(" WHERE (", b.q.Where, "\n)")
+		}
+		if err := count.each(ctx, conn, 1, func(v []any) error { total, _ = v[0].(int64); return nil }); err != nil {
+			return err
+		}
+		if c.d.clock() == "" {
+			return nil
+		}
+		return newStmt(c.d, c.d.clock()).each(ctx, conn, 1, func(v []any) (err error) {
+			t, _ := asText(v[0])
+			clock, err = parseInstant(t, nil, true)
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("survey collection: %w", err)
+	}
+	if s != nil {
+		s.Total, s.Clock = total, clock
+	}
+	return nil
+}
+
+// walk yields the items of one pass; false ends the scan.
+func (c *Connector) walk(ctx context.Context, b *binding, p pass, yield func(connector.Item, error) bool) bool {
+	var last *row
+	for {
+		var rows []*row
+		var n int
+		err := ctx.Err()
+		if err == nil {
+			err = c.read(ctx, func(conn *sql.Conn) (err error) {
+				rows, last, n, err = b.chunk(ctx, conn, p, last, c.o.Chunk)
+				if err != nil {
+					return err
+				}
+				return b.fill(ctx, conn, rows)
+			})
+		}
+		if err != nil {
+			yield(connector.Item{}, fmt.Errorf("scan collection: %w", err))
+			return false
+		}
+		for _, r := range rows {
+			if !yield(b.item(r), nil) {
+				return false
+			}
+		}
+		if n < c.o.Chunk {
+			return true
+		}
+	}
+}
+
+// chunk reads up to limit rows after last. It returns those that are due or
+// undated, the last row read, and the number of rows read.
+func (b *binding) chunk(ctx context.Context, q querier, p pass, last *row, limit int) (due []*row, end *row, n int, err error) {
+	end = last
+	width := 0
+	s := b.chunkStmt(p, last, limit, &width)
+	err = s.each(ctx, q, width, func(v []any) error {
+		r, err := b.take(v)
+		if err != nil {
+			return err
+		}
+		n++
+		end = r
+		if b.interesting(r) {
+			due = append(due, r)
+		}
+		return nil
+	})
+	return due, end, n, err
+}
+
+func (b *binding) chunkStmt(p pass, last *row, limit int, width *int) *stmt {
+	t := quoteTable(b.d, b.root)
+	list, n := b.columns()
+	*width = n
+	anchor := of(b.d, t, []*column{b.anchor})[0]
+	pk := of(b.d, t, b.root.pk)
+	s := newStmt(b.d, "SELECT ", list, " FROM ", t, " WHERE ")
+	if b.q.Where != "" {
+		s.add("(", b.q.Where, "\n) AND ")
+	}
+	var range_ []string
+	if p.dated {
+		range_ = append(range_, b.d.orderBy(anchor, b.kind)+" < "+b.d.bind(b.anchor, s.arg(b.kind.bound(b.q.Cutoff, b.zone))))
+	}
+	if p.undated {
+		range_ = append(range_, anchor+" IS NULL")
+		if stray := b.d.strayAnchor(anchor, b.kind); stray != "" {
+			range_ = append(range_, stray)
+		}
+	}
+	s.add("(", strings.Join(range_, " OR "), ")")
+	for i, c := range b.root.pk {
+		if !c.notNull {
+			s.add(" AND ", pk[i], " IS NOT NULL")
+		}
+	}
+	order, cols := pk, b.root.pk
+	if p.byAnchor {
+		order, cols = append([]string{b.d.orderBy(anchor, b.kind)}, pk...), append([]*column{b.anchor}, cols...)
+	}
+	if last != nil {
+		args := []any(last.key)
+		if p.byAnchor {
+			args = append([]any{last.anchor}, last.key...)
+		}
+		s.add(" AND ")
+		b.d.after(s, order, cols, args)
+	}
+	return s.add(" ORDER BY ", strings.Join(order, ", "), fmt.Sprintf(" LIMIT %d", limit))
+}
+
+// interesting decides, by the instant itself, whether a row is an item.
+func (b *binding) interesting(r *row) bool {
+	at, dated, err := b.kind.instant(r.anchor, b.zone)
+	return err != nil || !dated || at.Before(b.q.Cutoff)
+}
+
+func (b *binding) item(r *row) connector.Item {
+	it := connector.Item{Locator: r.loc, ID: publicID(b.d, b.root.pk, r.key), Held: r.held, InUse: r.inUse, Values: r.values, Err: r.err}
+	at, dated, err := b.kind.instant(r.anchor, b.zone)
+	switch {
+	case err != nil:
+		it.Err = err
+	case dated:
+		it.Anchor = at
+	}
+	return it
+}

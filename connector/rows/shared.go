@@ -1,0 +1,132 @@
+package rows
+
+import (
+	"context"
+	"strings"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+// lookStmt finds the rows that may still name one of the things.
+func (b *binding) lookStmt(l *look, first []string) *stmt {
+	s := newStmt(b.d, "SELECT DISTINCT ", strings.Join(l.exprs, ", "), " FROM ", l.from)
+	r := l.refs[0]
+	switch {
+	case !r.each && len(r.path) == 0:
+		s.add(" WHERE ")
+		b.d.textIn(s, l.expr, l.by, l.like, first)
+	case r.each:
+		cond := newStmt(b.d)
+		if b.d.jsonIn(cond, l.expr, l.by, r.path, first) {
+			s.add(" WHERE ", cond.b.String()).with(cond.args...)
+		}
+	}
+	return s
+}
+
+func tupleName(t connector.Tuple) string { return strings.Join(t, "\x00") }
+
+// survivors answers which of the asked tuples of a want a row still names.
+// Called after the rehearsal, so that the rows that die are not seen.
+func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connector.Tuple) (map[string]bool, error) {
+	found := map[string]bool{}
+	want := &cl.b.wants[w]
+	var first []string
+	seen := map[string]bool{}
+	for _, t := range asked {
+		if !seen[t[0]] {
+			seen[t[0]] = true
+			first = append(first, t[0])
+		}
+	}
+	for i := range want.looks {
+		l := &want.looks[i]
+		err := cl.b.lookStmt(l, first).each(ctx, cl.conn, len(l.exprs), func(v []any) error {
+			ts, err := tuples(l.refs, func(r ref) any { return v[r.at] })
+			if err != nil {
+				return nil // a row whose JSON cannot be read names nothing
+			}
+			for _, t := range ts {
+				if n := tupleName(t); asked[n] != nil {
+					found[n] = true
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// keep finds out, for each want, which tuples of the rehearsed rows must stay.
+// A row that still names one may be dying in another claim, which sees ours in
+// turn and would keep the thing too; so both lock the name of the thing and
+// look again, and the one that ends last takes it.
+func (cl *claim) keep(ctx context.Context, which []int) ([]map[string]bool, error) {
+	kept := make([]map[string]bool, len(cl.b.wants))
+	asked := make([]map[string]connector.Tuple, len(cl.b.wants))
+	var names []string
+	for w := range cl.b.wants {
+		if len(cl.b.wants[w].looks) == 0 {
+			continue
+		}
+		asked[w] = map[string]connector.Tuple{}
+		for _, i := range which {
+			for _, t := range cl.rows[i].values[w] {
+				asked[w][tupleName(t)] = t
+			}
+		}
+		if len(asked[w]) == 0 {
+			continue
+		}
+		var err error
+		if kept[w], err = cl.survivors(ctx, w, asked[w]); err != nil {
+			return nil, err
+		}
+		for n := range kept[w] {
+			names = append(names, "value\x00"+n)
+		}
+	}
+	if len(names) == 0 {
+		return kept, nil
+	}
+	if err := cl.c.d.hold(ctx, cl.conn, names); err != nil {
+		return nil, err
+	}
+	for w := range kept {
+		if len(kept[w]) == 0 {
+			continue
+		}
+		again := map[string]connector.Tuple{}
+		for n := range kept[w] {
+			again[n] = asked[w][n]
+		}
+		var err error
+		if kept[w], err = cl.survivors(ctx, w, again); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
+}
+
+// keptOf is Result.Kept for the tuples of one item; nil when nothing is kept.
+func keptOf(values [][]connector.Tuple, kept []map[string]bool) [][]bool {
+	var out [][]bool
+	for w, ts := range values {
+		for k, t := range ts {
+			if !kept[w][tupleName(t)] {
+				continue
+			}
+			if out == nil {
+				out = make([][]bool, len(values))
+				for i := range out {
+					out[i] = make([]bool, len(values[i]))
+				}
+			}
+			out[w][k] = true
+		}
+	}
+	return out
+}
