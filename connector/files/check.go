@@ -86,7 +86,7 @@ func (c *Connector) checkQuery(q *connector.Query) []connector.Finding {
 	switch q.Anchor.Kind {
 	case connector.AnchorModified:
 	case connector.AnchorName:
-		if _, err := compileLayout(q.Anchor.Layout); err != nil {
+		if _, err := connector.CompileLayout(q.Anchor.Layout); err != nil {
 			fault("anchor", err.Error(), `such as "app-YYYY-MM-DD*.log"`)
 		}
 		if q.Anchor.Zone == nil {

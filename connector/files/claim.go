@@ -196,7 +196,10 @@ func (cl *claim) item(ctx context.Context, fd int, p parent, e named, due *duene
 	var t *tree
 	if e.tree {
 		var err error
-		if t, err = cl.r.walkTree(ctx, &cl.l, fd, e.name, true, false); err != nil {
+		switch t, err = cl.r.walkTree(ctx, &cl.l, fd, e.name, true, false); {
+		case err == unix.ENOENT:
+			return connector.Result{State: connector.Gone, Reason: connector.Missing}
+		case err != nil:
 			return failed(fmt.Errorf("look at directory: %w", err))
 		}
 		seen.Print, seen.Bytes = connector.Fingerprint(t.print()), t.bytes
@@ -322,7 +325,7 @@ func (cl *claim) Release() error {
 type dueness struct {
 	q      *connector.Query
 	g      *glob
-	layout *layout
+	layout *connector.Layout
 }
 
 func newDueness(q *connector.Query) (*dueness, error) {
@@ -337,7 +340,7 @@ func newDueness(q *connector.Query) (*dueness, error) {
 	switch q.Anchor.Kind {
 	case connector.AnchorModified:
 	case connector.AnchorName:
-		if d.layout, err = compileLayout(q.Anchor.Layout); err != nil {
+		if d.layout, err = connector.CompileLayout(q.Anchor.Layout); err != nil {
 			return nil, fmt.Errorf("read anchor: %w", err)
 		}
 	default:
@@ -360,7 +363,7 @@ func (d *dueness) check(p place, modified time.Time) connector.Reason {
 			return connector.Undated
 		}
 		var ok bool
-		if at, ok = d.layout.instant(p.name, d.q.Anchor.Zone); !ok {
+		if at, ok = d.layout.Instant(p.name, d.q.Anchor.Zone); !ok {
 			return connector.Undated
 		}
 	}

@@ -141,7 +141,10 @@ func (p *prober) look(ctx context.Context, fd int, e named) connector.Result {
 		return invalid("the locator names a directory, but what is there is none")
 	}
 	t, err := p.r.walkTree(ctx, &p.l, fd, e.name, false, false)
-	if err != nil {
+	switch {
+	case err == unix.ENOENT:
+		return connector.Result{State: connector.Gone, Reason: connector.Missing}
+	case err != nil:
 		return failed(fmt.Errorf("look at directory: %w", err))
 	}
 	return connector.Result{State: connector.Present,

@@ -37,7 +37,7 @@ type scan struct {
 
 	r       *root
 	g       *glob
-	layout  *layout
+	layout  *connector.Layout
 	l       lister
 	inner   lister // for trees, while l is in use
 	looks   int
@@ -63,7 +63,7 @@ func (w *scan) run(c *Connector) (err error) {
 		return fmt.Errorf("read collection: %w", err)
 	}
 	if w.q.Anchor.Kind == connector.AnchorName {
-		if w.layout, err = compileLayout(w.q.Anchor.Layout); err != nil {
+		if w.layout, err = connector.CompileLayout(w.q.Anchor.Layout); err != nil {
 			return fmt.Errorf("read anchor: %w", err)
 		}
 	}
@@ -243,7 +243,7 @@ func (w *scan) anchor(name []byte, sec int64, nsec uint32) (time.Time, bool) {
 		at = time.Unix(sec, int64(nsec)).UTC()
 	} else if w.q.Anchor.Zone != nil {
 		var ok bool
-		if at, ok = w.layout.instant(string(name), w.q.Anchor.Zone); !ok {
+		if at, ok = w.layout.Instant(string(name), w.q.Anchor.Zone); !ok {
 			return time.Time{}, true
 		}
 	} else {
@@ -260,12 +260,8 @@ func (w *scan) tree(fd int, f frame, e entry) error {
 	switch {
 	case w.ctx.Err() != nil:
 		return w.ctx.Err()
-	case errors.Is(err, unix.ENOENT):
-		var st unix.Statx_t
-		if statx(fd, e.terminated(), 0, &st) == unix.ENOENT {
-			return nil
-		}
-		fallthrough
+	case err == unix.ENOENT:
+		return nil // it went away since it was listed
 	case err != nil:
 		w.s.Total++
 		it.Err = fmt.Errorf("look at directory: %w", err)

@@ -62,9 +62,29 @@ type treeWalk struct {
 	scratch  []byte
 }
 
+// mostTries is how often a tree is walked that others are changing meanwhile.
+const mostTries = 16
+
 // walkTree looks at everything in the directory name of the open directory dir,
-// reading with l. An error means that something could not be looked at.
+// reading with l. ENOENT means that the directory is not there. Any other error
+// means that something could not be looked at.
 func (r *resolver) walkTree(ctx context.Context, l *lister, dir int, name string, rehearse, remember bool) (*tree, error) {
+	for range mostTries {
+		t, err := r.walkOnce(ctx, l, dir, name, rehearse, remember)
+		if err != unix.ENOENT && err != unix.ENOTDIR && err != unix.ELOOP {
+			return t, err
+		}
+		var st unix.Statx_t
+		if e := statx(dir, terminated(nil, name), 0, &st); e != 0 {
+			return nil, e
+		} else if !isType(&st, unix.S_IFDIR) {
+			return nil, unix.ELOOP // something else took its place
+		}
+	}
+	return nil, unix.EBUSY
+}
+
+func (r *resolver) walkOnce(ctx context.Context, l *lister, dir int, name string, rehearse, remember bool) (*tree, error) {
 	top, err := r.open(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
