@@ -18,6 +18,7 @@ const (
 	maxDepth    = 32
 	maxNodes    = 50_000
 	maxProblems = 100
+	maxLine     = 8 << 10 // bytes; a longer line is not shown, and not searched for a column
 )
 
 // document reads the one YAML document of src and returns its root mapping, or

@@ -43,7 +43,7 @@ func (r *reader) add(at Pos, text, hint string) {
 		return
 	}
 	p := Problem{Pos: at, Text: text, Hint: hint}
-	if at.Line > 0 && at.Line <= len(r.lines) {
+	if at.Line > 0 && at.Line <= len(r.lines) && len(r.lines[at.Line-1]) <= maxLine {
 		p.Line, p.caret = snippet(strings.TrimRight(r.lines[at.Line-1], "\r"), at.Column)
 	}
 	r.problems = append(r.problems, p)
@@ -155,7 +155,7 @@ func (r *reader) at(v value, offset int) Pos {
 
 func (r *reader) inside(n *yaml.Node, text string, offset int) Pos {
 	at := pos(n)
-	if text == "" || n.Value != text || offset > len(text) || at.Line < 1 || at.Line > len(r.lines) {
+	if text == "" || n.Value != text || offset > len(text) || at.Line < 1 || at.Line > len(r.lines) || len(r.lines[at.Line-1]) > maxLine {
 		return at
 	}
 	line := []rune(r.lines[at.Line-1])

@@ -49,6 +49,9 @@ type misuse struct {
 	text, hint string
 }
 
+// maxMisuses bounds what is reported of one text.
+const maxMisuses = 10
+
 const dollarHint = "a variable is written ${NAME}, a literal dollar $$"
 
 // expand fills in ${NAME} and ${NAME:-default} and turns $$ into $. The default
@@ -61,7 +64,7 @@ func expand(s string, vars Lookup) (expansion, []misuse) {
 		bad []misuse
 		b   strings.Builder
 	)
-	for i := 0; i < len(s); {
+	for i := 0; i < len(s) && len(bad) < maxMisuses; {
 		d := strings.IndexByte(s[i:], '$')
 		if d < 0 {
 			b.WriteString(s[i:])
