@@ -80,11 +80,20 @@ func TestP5KilledRunIsFinishedByTheNext(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				b.Fatal(err)
 			}
-			for b.blobs() > left && ctx.Err() == nil {
-				time.Sleep(200 * time.Microsecond) // polls the disk, as nothing tells of an unlink
+			ended := make(chan struct{})
+			go func() {
+				cmd.Wait()
+				close(ended)
+			}()
+			for alive := true; alive && b.blobs() > left; {
+				select {
+				case <-ended:
+					alive = false
+				case <-time.After(200 * time.Microsecond): // polls the disk, as nothing tells of an unlink
+				}
 			}
 			cmd.Process.Kill()
-			cmd.Wait()
+			<-ended
 			cancel()
 			if cmd.ProcessState.Exited() {
 				b.Fatalf("the run ended before it was killed:\n%s%s", out, stderr)

@@ -60,6 +60,9 @@ func (s *summary) line(line []byte, output map[key]*bytes.Buffer, w io.Writer) {
 			io.WriteString(w, e.Output)
 			return
 		}
+		if strings.HasPrefix(e.Output, "=== ") {
+			return // that a test began or paused tells a person nothing
+		}
 		if output[k] == nil {
 			output[k] = &bytes.Buffer{}
 		}
