@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -68,7 +69,27 @@ func newClient(ctx context.Context, o Options) (*s3.Client, error) {
 		}
 		s.DisableLogOutputChecksumValidationSkipped = true
 		s.APIOptions = append(s.APIOptions, addAnswerCheck)
+		if o.ReadOnly {
+			s.APIOptions = append(s.APIOptions, addReadOnly)
+		}
 	}), nil
+}
+
+// errReadOnly is a request to delete through a connector that may only look.
+var errReadOnly = errors.New("the store is open for looking only")
+
+// addReadOnly lets through the operations that look, by name.
+func addReadOnly(stack *middleware.Stack) error {
+	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("ReadOnly",
+		func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
+			middleware.InitializeOutput, middleware.Metadata, error,
+		) {
+			op := awsmiddleware.GetOperationName(ctx)
+			if !strings.HasPrefix(op, "List") && !strings.HasPrefix(op, "Get") && !strings.HasPrefix(op, "Head") {
+				return middleware.InitializeOutput{}, middleware.Metadata{}, errReadOnly
+			}
+			return next.HandleInitialize(ctx, in)
+		}), middleware.After)
 }
 
 // withMD5 adds Content-MD5 to a batch delete: servers older than the new

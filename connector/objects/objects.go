@@ -78,6 +78,8 @@ type Options struct {
 	// NoUploads declares that the server keeps no unfinished multipart uploads
 	// that could be listed. Gone then says nothing of them.
 	NoUploads bool
+	// ReadOnly refuses every request that could delete, before it is sent.
+	ReadOnly bool
 
 	// Timeout bounds one request; a batch delete may take four times as long.
 	// Default 30 s.

@@ -409,3 +409,22 @@ func TestLocksAreReadFirst(t *testing.T) {
 		t.Errorf("left: %q, want all of %q but one", got, before)
 	}
 }
+
+func TestReadOnlyDeletesNothing(t *testing.T) {
+	t.Parallel()
+	for _, versioning := range []string{"", "Enabled"} {
+		s := open(t, testserver.S3(t, testserver.S3Options{Versioning: versioning}), objects.Options{ReadOnly: true})
+		for _, k := range []string{"a", "b", "\u2028", "u"} {
+			s.put(k, "x")
+		}
+		s.upload("u")
+		before := s.left()
+		items, _ := s.scan(modified("", someday()))
+		for i, r := range s.purge(t.Context(), nil, items) {
+			wantResult(t, string(items[i].Locator), r, connector.Present, connector.Refused)
+		}
+		if after := s.left(); !slices.Equal(before, after) {
+			t.Errorf("left %q of %q", after, before)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/files"
+	"github.com/epitaph/epitaph/connector/objects"
 	"github.com/epitaph/epitaph/connector/rows"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/policy"
@@ -62,8 +63,19 @@ func open(ctx context.Context, pol *policy.Policy, s *policy.Store, lookOnly boo
 				`write it as "postgres://user:password@host:5432/name" or "sqlite:path/to/app.db"`)
 		}
 		return c, c.Close, nil
+	case policy.Objects:
+		o, err := objects.ParseOptions(s.Options)
+		if err != nil {
+			return nil, nil, usage(at+": "+err.Error(), "the settings of an object store are "+strings.Join(objects.OptionNames(), ", "))
+		}
+		o.ReadOnly = lookOnly
+		c, err := objects.Open(ctx, s.Target, o)
+		if err != nil {
+			return nil, nil, usage(at+": the object store cannot be opened", "give the URL of a bucket, objects: s3://BUCKET, and a profile that exists")
+		}
+		return c, c.Close, nil
 	default:
-		return nil, nil, usage(fmt.Sprintf("%s: this version cannot open %s", at, s.Kind), "stores of rows and files can be opened")
+		return nil, nil, usage(fmt.Sprintf("%s: this version cannot open %s", at, s.Kind), "stores of rows, files and objects can be opened")
 	}
 }
 
