@@ -156,7 +156,14 @@ func (i *Interlock) Error() string {
 	case TooMissing:
 		return fmt.Sprintf("%s%s of the parts are missing, the limit is %s", subject, percent(i.Have), percent(i.Limit))
 	case Clock:
-		return fmt.Sprintf("%sthe clock is off by %s, the limit is %s", subject, span(i.Have), span(i.Limit))
+		switch {
+		case i.Store != "":
+			return fmt.Sprintf("%sthe clocks of this host and of store %s are %s apart, the limit is %s", subject, i.Store, span(abs(i.Have)), span(i.Limit))
+		case i.Have < 0:
+			return fmt.Sprintf("the clock stands %s before the newest entry of the ledger, the limit is %s", span(-i.Have), span(i.Limit))
+		default:
+			return fmt.Sprintf("the clock stands %s after the newest entry of the ledger, the limit is %s", span(i.Have), span(i.Limit))
+		}
 	case Root:
 		return fmt.Sprintf("%sthe root of store %s could not be looked at", subject, i.Store)
 	case Future:
@@ -174,6 +181,8 @@ func percent(ppm int64) string {
 	s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
 	return s + " %"
 }
+
+func abs(n int64) int64 { return max(n, -n) }
 
 func span(seconds int64) string {
 	d := time.Duration(seconds) * time.Second
