@@ -22,6 +22,10 @@ type claim struct {
 	tally map[*table]int64
 	kept  []map[string]bool
 	ended bool
+	// serial says that the database has one writer at a time. A claim then
+	// waits for the one before it, but not for the items that one holds.
+	serial bool
+	hold   []connector.Locator // registered in Connector.open
 }
 
 // attempts is how often a claim is tried when it meets a deadlock or a
@@ -52,7 +56,7 @@ func (c *Connector) Claim(ctx context.Context, q *connector.Query, items []conne
 		return nothing{}, out
 	}
 	for n := 1; ; n++ {
-		cl := &claim{c: c, b: b, items: items}
+		cl := &claim{c: c, b: b, items: items, serial: c.d.lock() == ""}
 		err := cl.take(ctx)
 		if err == nil && slices.Contains(cl.good, true) {
 			return cl, cl.out
@@ -106,6 +110,9 @@ func (cl *claim) take(ctx context.Context) error {
 	cl.out = unreachable(len(cl.items), nil)
 	cl.tally = map[*table]int64{}
 	keys, at := cl.keys()
+	if cl.serial {
+		keys = cl.sift(keys, at)
+	}
 	if len(keys) == 0 {
 		return nil
 	}
@@ -165,6 +172,7 @@ func (cl *claim) abandon(ctx context.Context) {
 		_ = end(ctx, cl.conn, "ROLLBACK")
 		cl.letGo(ctx)
 	}
+	cl.unregister()
 	cl.ended = true
 }
 
@@ -175,6 +183,7 @@ func (cl *claim) letGo(ctx context.Context) {
 	}
 	_ = cl.conn.Close()
 	cl.conn = nil
+	cl.unregister()
 }
 
 func (cl *claim) claimed() []int {
@@ -206,6 +215,32 @@ func (cl *claim) keys() ([]key, map[connector.Locator]int) {
 		keys = append(keys, k)
 	}
 	return keys, at
+}
+
+// sift takes the items out of the list that an open claim of this connector
+// holds, and registers the others.
+func (cl *claim) sift(keys []key, at map[connector.Locator]int) []key {
+	cl.c.mu.Lock()
+	defer cl.c.mu.Unlock()
+	return slices.DeleteFunc(keys, func(k key) bool {
+		l := cl.b.locator(k)
+		if i := at[l]; cl.c.open[l] {
+			cl.out[i] = connector.Result{State: connector.Present, Reason: connector.InUse}
+			return true
+		}
+		cl.c.open[l] = true
+		cl.hold = append(cl.hold, l)
+		return false
+	})
+}
+
+func (cl *claim) unregister() {
+	cl.c.mu.Lock()
+	defer cl.c.mu.Unlock()
+	for _, l := range cl.hold {
+		delete(cl.c.open, l)
+	}
+	cl.hold = nil
 }
 
 // lock locks the rows that nobody else has locked, then reads them as they are

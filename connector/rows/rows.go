@@ -94,6 +94,7 @@ type Connector struct {
 	mu    sync.Mutex
 	cat   *catalog
 	bound map[*connector.Query]*binding
+	open  map[connector.Locator]bool // held by claims on a database with one writer
 }
 
 var _ connector.Connector = (*Connector)(nil)
@@ -117,7 +118,7 @@ func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 	if o.StatementTimeout <= 0 {
 		o.StatementTimeout = 2 * time.Minute
 	}
-	c := &Connector{o: o, bound: map[*connector.Query]*binding{}}
+	c := &Connector{o: o, bound: map[*connector.Query]*binding{}, open: map[connector.Locator]bool{}}
 	switch at.system {
 	case sqliteSystem:
 		c.d = sqliteDialect{}
