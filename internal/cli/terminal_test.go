@@ -1,0 +1,121 @@
+package cli_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal opens a pseudo-terminal: our side, and the side of a program.
+func terminal(t *testing.T) (ours, theirs *os.File) {
+	t.Helper()
+	ours, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	must(t, err)
+	t.Cleanup(func() { ours.Close() })
+	must(t, unix.IoctlSetPointerInt(int(ours.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(ours.Fd()), unix.TIOCGPTN)
+	must(t, err)
+	must(t, unix.IoctlSetWinsize(int(ours.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 160}))
+	theirs, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	return ours, theirs
+}
+
+// atTerminal runs the program with stdin and stderr on a terminal, types the
+// answer once it is asked, and returns what the terminal and stdout showed.
+func atTerminal(t *testing.T, dir, answer string, args ...string) (status int, screen, stdout string) {
+	t.Helper()
+	ours, theirs := terminal(t)
+	cmd := command(t.Context(), dir, args...)
+	cmd.Stdin, cmd.Stderr = theirs, theirs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true} // so that ^C is a signal
+	out := new(strings.Builder)
+	cmd.Stdout = out
+	must(t, cmd.Start())
+	must(t, theirs.Close())
+	seen := make(chan string)
+	go func() {
+		var all strings.Builder
+		buf := make([]byte, 4096)
+		asked := false
+		for {
+			n, err := ours.Read(buf) // EIO once the program has closed its side
+			all.Write(buf[:n])
+			if !asked && strings.Contains(all.String(), "Type yes") {
+				asked = true
+				_, _ = io.WriteString(ours, answer)
+			}
+			if err != nil {
+				seen <- all.String()
+				return
+			}
+		}
+	}()
+	err := cmd.Wait()
+	select {
+	case screen = <-seen:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the terminal did not close")
+	}
+	return statusOf(t, err), screen, out.String()
+}
+
+func TestAsksOnATerminal(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, answer string
+		args         []string
+		status, left int
+		asked        bool
+	}{
+		{"yes", "yes\n", nil, 0, 0, true},
+		{"no", "no\n", nil, 130, 9, true},
+		{"nothing", "\n", nil, 130, 9, true},
+		{"end of file", "\x04", nil, 130, 9, true},
+		{"control C", "\x03", nil, 130, 9, true},
+		{"y is not yes", "y\n", nil, 130, 9, true},
+		{"told beforehand", "", []string{"--yes"}, 0, 0, false},
+		{"dry run", "", []string{"--dry-run"}, 0, 9, false},
+		{"nothing is due", "", []string{"--retain", "10y"}, 0, 9, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := manyExports(t, 9)
+			status, screen, stdout := atTerminal(t, dir, c.answer, append([]string{"purge"}, c.args...)...)
+			if status != c.status || left(t, dir) != c.left {
+				t.Errorf("status %d, %d left; want %d, %d\nscreen:\n%s\nstdout:\n%s", status, left(t, dir), c.status, c.left, screen, stdout)
+			}
+			if asked := strings.Contains(screen, "9 exports"); asked != c.asked {
+				t.Errorf("asked: %t, want %t\n%s", asked, c.asked, screen)
+			}
+			if strings.Contains(stdout, "Type yes") || strings.Contains(stdout, "\x1b") {
+				t.Errorf("stdout is not the result alone:\n%q", stdout)
+			}
+			if strings.Contains(screen, "export-0") {
+				t.Errorf("the screen names a file:\n%s", screen)
+			}
+		})
+	}
+}
+
+// Progress is for terminals only, and can be switched off.
+func TestProgressOnATerminal(t *testing.T) {
+	t.Parallel()
+	dir := manyExports(t, 3000)
+	_, screen, _ := atTerminal(t, dir, "", "purge", "--yes", "--batch", "20")
+	for _, want := range []string{"purging", "/ 3000", "/s"} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("the screen does not show %q:\n%.2000q", want, screen)
+		}
+	}
+	dir = manyExports(t, 30)
+	if _, screen, _ = atTerminal(t, dir, "", "purge", "--yes", "--quiet"); strings.TrimSpace(screen) != "" {
+		t.Errorf("--quiet shows %q", screen)
+	}
+}
