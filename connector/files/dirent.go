@@ -15,6 +15,7 @@ type lister struct {
 	buf   []byte
 	arena []byte // for each name: its type, the name, NUL
 	names []span
+	limit int // chunk, unless a test sets it
 }
 
 // span is where a record begins in the arena and how long its name is.
@@ -54,6 +55,9 @@ func (l *lister) list(fd int, after []byte, keep func(entry) bool) (more bool, e
 	if l.buf == nil {
 		l.buf = make([]byte, readBuffer)
 	}
+	if l.limit == 0 {
+		l.limit = chunk
+	}
 	l.arena, l.names = l.arena[:0], l.names[:0]
 	if _, err := unix.Seek(fd, 0, 0); err != nil {
 		return false, err
@@ -87,12 +91,12 @@ func (l *lister) list(fd int, after []byte, keep func(entry) bool) (more bool, e
 			l.names = append(l.names, span{uint32(len(l.arena)), uint8(len(name))})
 			l.arena = append(append(append(l.arena, rec[0]), name...), 0)
 		}
-		if len(l.names) >= 2*chunk {
+		if len(l.names) >= 2*l.limit {
 			bound, more = l.cut(), true
 		}
 	}
 	l.sort()
-	if len(l.names) > chunk {
+	if len(l.names) > l.limit {
 		l.cut()
 		more = true
 	}
@@ -112,9 +116,9 @@ func (l *lister) sort() {
 // cut keeps the chunk smallest names and returns the first that it drops.
 func (l *lister) cut() []byte {
 	l.sort()
-	bound := bytes.Clone(l.name(l.names[chunk]))
+	bound := bytes.Clone(l.name(l.names[l.limit]))
 	kept := make([]byte, 0, len(l.arena)*3/4)
-	l.names = l.names[:chunk]
+	l.names = l.names[:l.limit]
 	for i, s := range l.names {
 		l.names[i].off = uint32(len(kept))
 		kept = append(kept, l.arena[s.off:][:int(s.n)+2]...)
