@@ -14,6 +14,12 @@ import (
 // request is one call of Append, waiting for a flush.
 type request struct {
 	entries []*prepared
+	// alone asks for a transaction without other requests. within runs in it,
+	// after the entries were written; its error undoes them.
+	alone  bool
+	within func(ctx context.Context, tx *txn, first int64) error
+	// despite writes also where appending is refused.
+	despite bool
 	first   int64
 	err     error
 	// turn is closed when err is final, or receives true when this caller must
@@ -51,9 +57,15 @@ func (l *Ledger) submit(ctx context.Context, r *request) (int64, error) {
 		return 0, err
 	}
 	l.mu.Lock()
+	refusal := l.refusal
 	if l.closed {
+		refusal = ErrClosed
+	} else if r.despite {
+		refusal = nil
+	}
+	if refusal != nil {
 		l.mu.Unlock()
-		return 0, ErrClosed
+		return 0, fmt.Errorf("append: %w", refusal)
 	}
 	l.waiting = append(l.waiting, r)
 	lead := !l.flushing
@@ -95,9 +107,12 @@ func (l *Ledger) takeGroup() []*request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, size := 0, 0
-	for n < len(l.waiting) && (n == 0 || size+len(l.waiting[n].entries) <= maxGroup) {
+	for n < len(l.waiting) && (n == 0 || !l.waiting[n].alone && size+len(l.waiting[n].entries) <= maxGroup) {
 		size += len(l.waiting[n].entries)
 		n++
+		if l.waiting[n-1].alone {
+			break
+		}
 	}
 	group := l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
@@ -156,6 +171,7 @@ type txn struct {
 
 // The statements of the hot path.
 const (
+	minimumQuery = "SELECT coalesce(max(minimum), 0) FROM prunes"
 	sizeQuery    = "SELECT coalesce(max(number + count - 1), 0) FROM entries WHERE number = (SELECT max(number) FROM entries)"
 	insertRow    = "INSERT INTO entries (number, count, bundle, hashes, token) VALUES ($1, $2, $3, $4, $5)"
 	insertLeaves = "INSERT INTO leaves (number, blob) VALUES ($1, $2)"
@@ -265,6 +281,9 @@ func (l *Ledger) writeEntries(ctx context.Context, tx *txn, group []*request, si
 		if err != nil {
 			return err
 		}
+		if err := l.checkMoved(ctx, tx, size); err != nil {
+			return err
+		}
 		l.tail = *t
 	}
 	for _, r := range group {
@@ -291,10 +310,18 @@ func (l *Ledger) writeEntries(ctx context.Context, tx *txn, group []*request, si
 	if err := next.add(ctx, tx, entries); err != nil {
 		return err
 	}
+	if r := group[0]; r.within != nil {
+		if err := r.within(ctx, tx, r.first); err != nil {
+			return err
+		}
+	}
 	if err := tx.Commit(); err != nil {
 		return err
 	}
 	l.tail = *next
+	if entries[len(entries)-1].kind == string(Copied) {
+		l.tail = tail{} // to be looked at before anything is appended
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -264,7 +265,7 @@ func (l *Ledger) loadBlock(ctx context.Context, f *Filter, b markedBlock, within
 // findItem finds the entries that name an item, and the outcomes that answer
 // them, by the lookup filters.
 func (l *Ledger) findItem(ctx context.Context, f *Filter, within span) ([]numbered, error) {
-	maybe, err := l.lookupItem(ctx, f.Item, within.to)
+	maybe, err := l.lookupItem(ctx, f.Item, 0, within.to, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
@@ -323,18 +324,19 @@ func (l *Ledger) answers(ctx context.Context, intent int64) (outcomes []int64, e
 	return outcomes, rows.Err()
 }
 
-// lookupItem returns the entries whose filter has the key.
-func (l *Ledger) lookupItem(ctx context.Context, key string, upTo int64) ([]int64, error) {
+// lookupItem returns the entries within the bounds, which are exclusive and
+// inclusive, whose filter has the key.
+func (l *Ledger) lookupItem(ctx context.Context, key string, after, upTo int64, limit int) ([]int64, error) {
 	h := lookupHash(key)
-	rows, err := l.read.QueryContext(ctx, "SELECT number, filter FROM lookup WHERE number <= $1 ORDER BY number", upTo)
+	rows, err := l.read.QueryContext(ctx, "SELECT number, filter FROM lookup WHERE number > $1 AND number <= $2 ORDER BY number", after, upTo)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	var maybe []int64
-	for rows.Next() {
+	var filter sql.RawBytes
+	for rows.Next() && len(maybe) < limit {
 		var number int64
-		var filter []byte
 		if err := rows.Scan(&number, &filter); err != nil {
 			return nil, err
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/epitaph/epitaph/proof"
 )
 
 // Config is what a ledger gets from outside. The zero value is usable.
@@ -25,6 +27,11 @@ type Config struct {
 	// URL without scheme, such as "example.com/epitaph". Default: a random name.
 	// A ledger that exists under another name is refused.
 	Origin string
+	// Pins are read when the ledger is opened. While the ledger is behind one of
+	// them, or is not the one pinned, Append refuses with ErrBehind or ErrAltered.
+	// Trust checks what is pinned; without a key it is taken at its word.
+	Pins  []Pin
+	Trust proof.Trust
 }
 
 // Ledger is an open ledger. All methods may be called concurrently, and other
@@ -42,6 +49,10 @@ type Ledger struct {
 	waiting  []*request
 	flushing bool
 	closed   bool
+
+	refusal  error            // why nothing may be appended
+	cosigned map[string]int64 // size each witness has seen
+	home     int64            // number of the entry that moved the ledger here
 
 	tail  tail // owned by the one goroutine that flushes
 	stmts map[string]*sql.Stmt
@@ -68,6 +79,8 @@ type dialect interface {
 	// lost reports that the connection broke, so that it is not known whether a
 	// transaction was committed.
 	lost(err error) bool
+	// isolation is the level at which a transaction sees one state.
+	isolation() sql.IsolationLevel
 	// scrub removes destroyed texts from the places where the database keeps
 	// copies, as far as it can.
 	scrub(ctx context.Context, db *sql.DB) error
@@ -107,6 +120,9 @@ func open(ctx context.Context, dsn string, c Config, write bool) (*Ledger, error
 	if err == nil {
 		err = l.prepareStatements(ctx)
 	}
+	if err == nil && write {
+		l.refusal = l.checkPins(ctx, c.Trust, c.Pins)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open ledger: %w", err), l.Close())
 	}
@@ -145,6 +161,7 @@ func (l *Ledger) readMeta(ctx context.Context) error {
 		return fmt.Errorf("ledger format %q is not known to this version; %s is", SafeCode(meta["format"]), formatVersion)
 	}
 	l.name, l.secret = meta["origin"], []byte(meta["secret"])
+	l.home, _ = parseInt(meta["home"])
 	if o := l.config.Origin; o != "" && o != l.name {
 		return fmt.Errorf("the ledger is named %q, not %q", l.name, o)
 	}
@@ -219,6 +236,14 @@ func (l *Ledger) ShortHash(s string) string {
 	m := hmac.New(sha256.New, l.secret)
 	io.WriteString(m, s)
 	return "h:" + hex.EncodeToString(m.Sum(nil)[:6])
+}
+
+// Refusal says why the ledger refuses to be appended to: an error that wraps
+// ErrBehind or ErrAltered, or nil.
+func (l *Ledger) Refusal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusal
 }
 
 // Lease takes the right called name, such as the right to run purges, without

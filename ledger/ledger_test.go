@@ -73,7 +73,8 @@ func anIntent(items int) ledger.Entry {
 	for i := range items {
 		e.Items = append(e.Items, ledger.Item{
 			ID: fmt.Sprint(i), Locator: fmt.Sprintf("id=%d", i), Print: "p", Anchor: day.AddDate(0, 0, -i), Bytes: int64(i),
-			Parts: []ledger.Part{{Store: "disk", Locator: fmt.Sprintf("files/%04d.bin", i), Print: "1:2:3", Bytes: 1 << 40}},
+			Values: [][][]string{{{"a", "b"}, {"c"}}, nil},
+			Parts:  []ledger.Part{{Store: "disk", Locator: fmt.Sprintf("files/%04d.bin", i), Print: "1:2:3", Bytes: 1 << 40, Gone: i == 4}},
 		})
 	}
 	return e

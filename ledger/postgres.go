@@ -107,7 +107,8 @@ func (p *postgres) lockHead(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-func (p *postgres) keepsStatements() bool { return true }
+func (p *postgres) keepsStatements() bool         { return true }
+func (p *postgres) isolation() sql.IsolationLevel { return sql.LevelRepeatableRead }
 
 // lost reports an error after which it is not known what the server did: the
 // connection broke, or the server was ending. An error that the server sent

@@ -89,7 +89,9 @@ func (p *prepared) seal(e *Entry, random io.Reader) error {
 		}
 		b := appendSlots(append(make([]byte, 0, 64+160*n), sealedVersion), slots)
 		commitments, b, leaves, keys := sealItems(b, salts[len(secrets)*saltSize:], e.Items)
-		p.texts = b
+		if p.texts = b; len(b) > maxSealed {
+			return fmt.Errorf("sealed texts of %d bytes; %d is the most", len(b), maxSealed)
+		}
 		if len(e.Items) > 0 {
 			p.batch, p.count, p.leaves = itemBatch, len(e.Items), commitments
 			p.root, p.lookup = treeRoot(leaves), newLookup(keys)

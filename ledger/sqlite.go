@@ -141,7 +141,8 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, dir string,
 	return nil
 }
 
-func (s *sqlite) keepsStatements() bool { return false }
+func (s *sqlite) keepsStatements() bool         { return false }
+func (s *sqlite) isolation() sql.IsolationLevel { return sql.LevelDefault }
 
 // lockHead does nothing: _txlock=immediate has locked out other writers.
 func (s *sqlite) lockHead(context.Context, *sql.Tx) error { return nil }

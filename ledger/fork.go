@@ -1,0 +1,186 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/epitaph/epitaph/proof"
+)
+
+// ErrBehind reports that the ledger is shorter than a checkpoint of it: it was
+// restored from an old backup, or its end was cut off.
+var ErrBehind = errors.New("the ledger is behind a checkpoint of it")
+
+// ErrAltered reports that the ledger is not the one that was signed.
+var ErrAltered = errors.New("the ledger was altered")
+
+// ErrMoved reports that the ledger was copied to another database and goes on
+// there.
+var ErrMoved = errors.New("the ledger was moved to another database")
+
+// fork is what a fork entry says: which checkpoint no longer holds.
+type fork struct {
+	number   int64
+	lostSize int64
+	lostRoot [32]byte
+}
+
+func (l *Ledger) forks(ctx context.Context) (list []fork, err error) {
+	for e, err := range l.Entries(ctx, Filter{Kinds: []Kind{Forked}}) {
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, forkOf(e))
+	}
+	return list, nil
+}
+
+func forkOf(e Entry) fork {
+	f := fork{number: e.Number}
+	f.lostSize, _ = e.Int("lost_size")
+	f.lostRoot, _ = e.Hash("lost_root")
+	return f
+}
+
+// explains reports that a checkpoint of an earlier origin no longer holds
+// because of this fork, and that someone said so.
+func (f fork) explains(c proof.Checkpoint) bool {
+	return c.Size >= f.number && c.Size <= f.lostSize || c.Size == f.lostSize && c.Root == f.lostRoot
+}
+
+// generation is which fork an origin belongs to: 0 before the first.
+func generation(name, origin string, forks int) (int, bool) {
+	for n := range forks + 1 {
+		if origin == proof.ForkOrigin(name, int64(n)) {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+// checkPins compares the ledger with each pinned checkpoint and with the newest
+// kept one. Without a trusted key, what is pinned is taken at its word.
+func (l *Ledger) checkPins(ctx context.Context, trust proof.Trust, pins []Pin) error {
+	var notes [][]byte
+	for _, p := range pins {
+		note, err := p.Latest(ctx)
+		if err != nil {
+			return fmt.Errorf("read pinned checkpoint (%s): %w", p.Name(), err)
+		}
+		if note == nil {
+			continue
+		}
+		if len(trust.Logs) > 0 {
+			if _, err := trust.WithoutQuorum().Open(note); err != nil {
+				return fmt.Errorf("pinned checkpoint (%s): %w", p.Name(), err)
+			}
+		}
+		notes = append(notes, note)
+	}
+	_, err := l.behind(ctx, notes)
+	return err
+}
+
+// behind returns the longest checkpoint that the ledger does not contain and
+// no fork explains, with an error that says which it is.
+func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Checkpoint, err error) {
+	forks, err := l.forks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := l.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	kept, err := lastNote(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if kept != nil {
+		notes = append(notes, kept)
+	}
+	var size int64
+	if err := tx.QueryRowContext(ctx, sizeQuery).Scan(&size); err != nil {
+		return nil, err
+	}
+	var minimum int64
+	if err := tx.QueryRowContext(ctx, minimumQuery).Scan(&minimum); err != nil {
+		return nil, err
+	}
+	for _, note := range notes {
+		c, peekErr := proof.Peek(note)
+		if peekErr != nil {
+			return nil, fmt.Errorf("checkpoint: %w", peekErr)
+		}
+		if c.Size <= minimum || explained(l.name, forks, c) {
+			continue
+		}
+		cErr := compare(treeReader{ctx, tx}, c, size)
+		if _, known := generation(l.name, c.Origin, len(forks)); !known {
+			cErr = fmt.Errorf("%w: a checkpoint is of another ledger", ErrBehind)
+		}
+		if cErr != nil && (worst == nil || c.Size > worst.Size) {
+			worst, err = &c, cErr
+		}
+	}
+	return worst, err
+}
+
+// explained reports that a fork after the checkpoint's own generation accounts
+// for it.
+func explained(name string, forks []fork, c proof.Checkpoint) bool {
+	g, ok := generation(name, c.Origin, len(forks))
+	if !ok {
+		return false
+	}
+	for _, f := range forks[g:] {
+		if f.explains(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// Fork says why the ledger is behind a checkpoint, and lets it go on. The reason
+// is an entry; from there on, checkpoints have an origin of their own, so that
+// nothing is ever signed that contradicts what was signed before. The secrets
+// say who and why, such as {"reason", …}.
+func (l *Ledger) Fork(ctx context.Context, secrets ...Secret) (number int64, err error) {
+	if l.write == nil {
+		return 0, ErrReadOnly
+	}
+	var notes [][]byte
+	for _, p := range l.config.Pins {
+		note, err := p.Latest(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("fork: read pinned checkpoint (%s): %w", p.Name(), err)
+		}
+		if note != nil {
+			notes = append(notes, note)
+		}
+	}
+	lost, err := l.behind(ctx, notes)
+	if lost == nil {
+		if err == nil {
+			err = errors.New("the ledger agrees with every checkpoint; there is nothing to fork from")
+		}
+		return 0, fmt.Errorf("fork: %w", err)
+	}
+	p, err := prepare(&Entry{
+		Kind:    Forked,
+		Facts:   []Fact{Int("lost_size", lost.Size), Hash("lost_root", lost.Root), Code("lost_origin", lost.Origin)},
+		Secrets: secrets,
+	}, l.config.Clock(), l.config.Rand)
+	if err != nil {
+		return 0, fmt.Errorf("fork: %w", err)
+	}
+	number, err = l.submit(ctx, &request{entries: []*prepared{p}, alone: true, despite: true, turn: make(chan bool, 1)})
+	if err == nil {
+		l.mu.Lock()
+		l.refusal = nil
+		l.mu.Unlock()
+	}
+	return number, err
+}

@@ -1,0 +1,311 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/epitaph/epitaph/proof"
+)
+
+// Verdict is the answer to one question about a ledger.
+type Verdict string
+
+// The verdicts. A question that cannot be answered is Unknown, never Good.
+const (
+	Good         Verdict = "good"
+	Bad          Verdict = "bad"
+	Undetermined Verdict = "unknown"
+)
+
+// Verification says what to verify.
+type Verification struct {
+	// Trust checks the signatures of checkpoints.
+	Trust proof.Trust
+	// Pins and Notes are checkpoints kept outside of the ledger.
+	Pins  []Pin
+	Notes [][]byte
+	// Since skips the entries up to that number, which must have been verified
+	// before; they are still bound by the checkpoints after them.
+	Since int64
+	// Workers is how many goroutines hash. Default: one for each processor.
+	Workers int
+}
+
+// Report is the result of Verify. Its two verdicts answer two questions and are
+// never merged.
+type Report struct {
+	// Unaltered: is what the ledger holds what was written? Bad when there is a
+	// Fault; Good when there is none and a trusted signature covers the entries
+	// up to SignedTo; Undetermined when nothing is signed by a trusted key.
+	Unaltered Verdict
+	SignedTo  int64
+	// Complete: does the ledger still hold all that the checkpoints kept outside
+	// of it cover? Bad when Missing is not empty; Undetermined when none was
+	// given. Good means complete up to CompleteTo entries, as of CompleteAt.
+	Complete   Verdict
+	CompleteTo int64
+	CompleteAt time.Time // when the checkpoint was signed; zero when it does not say
+	// Witnesses cosigned the checkpoint of CompleteTo.
+	Witnesses []proof.Cosignature
+
+	Size    int64 // entries, pruned ones included
+	Minimum int64 // entries that were pruned from the beginning
+	Root    tlog.Hash
+	Entries int64 // entries that were read, decoded, encoded again and hashed
+	Sealed  int64 // sealed texts that match their commitments
+	Off     int64 // sealed texts that were destroyed, as an entry says
+	// Checkpoints counts kept checkpoints that agree with the tree. Unchecked
+	// counts those that cannot be compared: of a tree that was pruned, or of
+	// history lost by a fork.
+	Checkpoints, Unchecked int64
+	Forks                  []int64 // entries that say that history was lost
+
+	// Faults and Missing name each fault with its place, at most MaxFaults of
+	// each; More counts the rest.
+	Faults  []Fault
+	Missing []Fault
+	More    int64
+}
+
+// MaxFaults bounds the faults that a report lists.
+const MaxFaults = 10_000
+
+// Fault is one thing that is wrong.
+type Fault struct {
+	// Number is the entry it is about; 0 when it is about none.
+	Number int64
+	Place  string // such as "entry 12" or "checkpoint 3"
+	Text   string // what is wrong with it
+}
+
+// String returns "place: text".
+func (f Fault) String() string { return f.Place + ": " + f.Text }
+
+// verifier gathers what the workers find.
+type verifier struct {
+	l       *Ledger
+	v       Verification
+	size    int64
+	minimum int64
+	first   int64 // the block from which entries are read
+
+	mu     sync.Mutex
+	report Report
+	blocks []blockSum            // by block, from first on
+	acts   []numbered            // entries that concern the ledger itself
+	opened map[int64]int         // intents: items
+	closed map[span]bool         // intent and outcome
+	prefix map[int64][]tlog.Hash // sizes of checkpoints inside a block: subtrees
+}
+
+// blockSum is what the entries of a block come to.
+type blockSum struct {
+	root            tlog.Hash
+	whole           bool // all its entries were read
+	marks           [32]byte
+	firstAt, lastAt int64
+}
+
+// Verify reads the whole ledger and checks it against itself, against the
+// signatures, and against what is kept outside. It finds all faults, not the
+// first only. The error is for a ledger that could not be read at all, and for
+// a context that ended; a damaged ledger is no error but a fault.
+func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
+	if v.Workers < 1 {
+		v.Workers = runtime.GOMAXPROCS(0)
+	}
+	s := &verifier{l: l, v: v, opened: map[int64]int{}, closed: map[span]bool{}, prefix: map[int64][]tlog.Hash{}}
+	tx, err := l.snapshot(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	defer tx.Rollback()
+	err = tx.QueryRowContext(ctx, "SELECT coalesce(max(number + count - 1), 0) FROM entries WHERE number = (SELECT max(number) FROM entries)").Scan(&s.size)
+	if err == nil {
+		err = tx.QueryRowContext(ctx, minimumQuery).Scan(&s.minimum)
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	s.bound()
+	s.report.Size, s.report.Minimum = s.size, s.minimum
+	notes, err := s.collectNotes(ctx, tx)
+	if err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	if err := s.readAll(ctx); err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	t := s.buildTree(ctx, tx)
+	s.checkNotes(t, notes)
+	s.checkIndex(ctx, tx)
+	s.checkActs(ctx, tx)
+	if err := ctx.Err(); err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	if now, err := l.Minimum(ctx); err == nil && now > s.minimum {
+		return Report{}, errors.New("verify: the ledger was pruned meanwhile; verify it again")
+	}
+	s.conclude()
+	return s.report, nil
+}
+
+// bound brings numbers that the database may lie about within reason.
+func (s *verifier) bound() {
+	const most = 1 << 48
+	if s.size < 0 || s.size > most {
+		s.fault(0, "entries", "a number of %d, which no ledger reaches", s.size)
+		s.size = 0
+	}
+	if s.minimum < 0 || s.minimum > s.size || s.minimum%blockSize != 0 {
+		s.fault(0, "prunes", "%d entries are said to be pruned, of %d", s.minimum, s.size)
+		s.minimum = 0
+	}
+	s.first = max(s.minimum, min(s.v.Since, s.size)) / blockSize
+}
+
+func (s *verifier) fault(number int64, place, format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.report.Faults) >= MaxFaults {
+		s.report.More++
+		return
+	}
+	s.report.Faults = append(s.report.Faults, Fault{number, place, fmt.Sprintf(format, args...)})
+}
+
+func (s *verifier) missing(place, format string, args ...any) {
+	s.report.Missing = append(s.report.Missing, Fault{0, place, fmt.Sprintf(format, args...)})
+}
+
+// outsideNote is a checkpoint to compare with.
+type outsideNote struct {
+	place   string
+	note    []byte
+	outside bool // not kept in the ledger itself
+	size    int64
+}
+
+// collectNotes reads the kept checkpoints and those outside, and remembers which
+// sizes lie within a block.
+func (s *verifier) collectNotes(ctx context.Context, q querier) (notes []outsideNote, err error) {
+	err = s.l.eachNote(ctx, q, func(id, size int64, note []byte) {
+		place := fmt.Sprintf("checkpoint %d", id)
+		if c, err := proof.Peek(note); err == nil && c.Size != size {
+			s.fault(0, place, "it is filed under the size %d and has %d", size, c.Size)
+		}
+		notes = append(notes, outsideNote{place: place, note: note})
+	})
+	if err != nil {
+		s.fault(0, "checkpoints", "they cannot be read")
+	}
+	for _, p := range s.v.Pins {
+		note, err := p.Latest(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read pinned checkpoint (%s): %w", p.Name(), err)
+		}
+		if note != nil {
+			notes = append(notes, outsideNote{place: "pinned checkpoint (" + p.Name() + ")", note: note, outside: true})
+		}
+	}
+	for i, note := range s.v.Notes {
+		notes = append(notes, outsideNote{place: fmt.Sprintf("given checkpoint %d", i+1), note: note, outside: true})
+	}
+	for i := range notes {
+		if c, err := proof.Peek(notes[i].note); err == nil {
+			notes[i].size = c.Size
+			if c.Size > s.first*blockSize && c.Size <= s.size && c.Size%blockSize != 0 {
+				s.prefix[c.Size] = nil
+			}
+		}
+	}
+	s.prefix[s.size] = nil
+	return notes, nil
+}
+
+// readAll reads the entries in parallel, some blocks at a time.
+func (s *verifier) readAll(ctx context.Context) error {
+	const step = 64 // blocks
+	last := (s.size + blockSize - 1) / blockSize
+	s.blocks = make([]blockSum, max(0, last-s.first))
+	sizes := make(map[int64][]int64)
+	for size := range s.prefix {
+		sizes[size/blockSize] = append(sizes[size/blockSize], size)
+	}
+	work := make(chan int64)
+	var wg sync.WaitGroup
+	for range s.v.Workers {
+		wg.Go(func() {
+			for from := range work {
+				c := &chunk{s: s, sizes: sizes, from: from, to: min(from+step, last)}
+				c.read(ctx)
+			}
+		})
+	}
+	for from := s.first; from < last && ctx.Err() == nil; from += step {
+		work <- from
+	}
+	close(work)
+	wg.Wait()
+	s.strays(ctx)
+	return ctx.Err()
+}
+
+// strays looks for rows that lie where none may be.
+func (s *verifier) strays(ctx context.Context) {
+	for _, t := range []struct{ table, where, text string }{
+		{"entries", "number < 1 OR number <= $1", "rows of entries that were pruned, or with a number below 1"},
+		{"leaves", "number < 1 OR number <= $1 OR number > $2", "leaves of no entry"},
+		{"sealed", "number < 1 OR number <= $1 OR number > $2", "sealed texts of no entry"},
+		{"lookup", "number < 1 OR number <= $1 OR number > $2", "filters of no entry"},
+	} {
+		args := []any{s.minimum}
+		if t.table != "entries" {
+			args = append(args, s.size)
+		}
+		var n int64
+		if err := s.l.read.QueryRowContext(ctx, "SELECT count(*) FROM "+t.table+" WHERE "+t.where, args...).Scan(&n); err != nil {
+			s.fault(0, t.table, "it cannot be read")
+		} else if n > 0 {
+			s.fault(0, t.table, "%d %s", n, t.text)
+		}
+	}
+}
+
+// conclude draws the verdicts.
+func (s *verifier) conclude() {
+	r := &s.report
+	slices.SortStableFunc(r.Faults, func(a, b Fault) int { return cmp.Compare(orLast(a.Number), orLast(b.Number)) })
+	switch {
+	case len(r.Faults) > 0:
+		r.Unaltered = Bad
+	case r.SignedTo > 0:
+		r.Unaltered = Good
+	default:
+		r.Unaltered = Undetermined
+	}
+	switch {
+	case len(r.Missing) > 0:
+		r.Complete = Bad
+	case r.CompleteTo > 0:
+		r.Complete = Good
+	default:
+		r.Complete = Undetermined
+	}
+}
+
+func orLast(number int64) int64 {
+	if number == 0 {
+		return math.MaxInt64
+	}
+	return number
+}
