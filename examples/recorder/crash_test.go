@@ -73,10 +73,20 @@ func TestP5KilledRunIsFinishedByTheNext(t *testing.T) {
 			b.Fatal(err)
 		}
 		kept := b.blobs() - s.DueBlobs
+		b.Cleanup(func() {
+			if b.Failed() {
+				log, _ := os.ReadFile(b.path("log"))
+				for line := range strings.Lines(string(log)) {
+					if !strings.Contains(line, `"level":"INFO"`) {
+						b.Log(strings.TrimSpace(line))
+					}
+				}
+			}
+		})
 		// Cut the run once it has begun to unlink, with different leads.
 		for _, left := range []int{s.Blobs + 8 - 1, s.Blobs + 8 - s.DueBlobs/2} {
 			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
-			cmd, out, stderr := b.start(ctx, "purge", "--yes")
+			cmd, out, stderr := b.start(ctx, "purge", "--yes", "--log", b.path("log"))
 			if err := cmd.Start(); err != nil {
 				b.Fatal(err)
 			}
@@ -103,7 +113,7 @@ func TestP5KilledRunIsFinishedByTheNext(t *testing.T) {
 		if due == 0 {
 			b.Fatal("the killed runs left nothing to finish")
 		}
-		b.purge(0)
+		b.purge(0, "--log", b.path("log"))
 		if got := b.count("transcripts WHERE created_at < $1", b.naive(b.now.Add(-14*day))); got != 0 {
 			b.Errorf("%d due records left", got)
 		}
