@@ -201,6 +201,10 @@ func (r *reader) scalar(n *yaml.Node, what string) (value, bool) {
 	if len(bad) > 0 {
 		return v, false
 	}
+	if !utf8.ValidString(v.text) {
+		r.problem(v, 0, what+" is not UTF-8 text", "")
+		return v, false
+	}
 	for i, c := range v.text {
 		if c == '\n' || c == '\t' || c >= ' ' && c != 0x7f {
 			continue

@@ -12,7 +12,7 @@ type schedule interface{ Next(time.Time) time.Time }
 // cronParser reads five fields. Day of month and day of week are alternatives,
 // as in every cron: with both given, a day that matches either matches.
 func cronParser() cron.Parser {
-	return cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.DowOrDom)
+	return cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.DowOrDom)
 }
 
 // Next returns the first instant after t at which the schedule is due, in UTC;

@@ -75,6 +75,9 @@ func TestVariables(t *testing.T) {
 	if _, err := withPurpose(t, "${NUL}", map[string]string{"NUL": "a\x00b"}); err == nil || !strings.Contains(err.Error(), "control character") {
 		t.Errorf("a value with a NUL: %v", err)
 	}
+	if _, err := withPurpose(t, "${RAW}", map[string]string{"RAW": "a\xffb"}); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
+		t.Errorf("a value that is not UTF-8: %v", err)
+	}
 }
 
 // A variable in a key is no variable: a value cannot name a store or a rule.
