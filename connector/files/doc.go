@@ -74,7 +74,8 @@
 // only while it holds exactly what that walk saw; what is left of one that
 // changed is answered Present with Changed and the bytes that are left.
 //
-// Then each touched directory is flushed to disk, and each name looked at again.
+// Then the touched directories are flushed to disk, or the whole file system where
+// they are many, and each name is looked at again.
 // Gone means: that name is not there. Of the data it means that nothing below the
 // root names it, because
 //

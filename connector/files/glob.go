@@ -17,12 +17,11 @@ type alternative struct {
 
 // segment matches one element of a path.
 type segment struct {
-	any     bool   // "**": any number of directories
-	plain   bool   // no wildcard: lit is the name
-	lit     string // with plain
-	tokens  []token
-	dotted  bool // begins with a literal dot, and so may match a dotfile
-	pattern string
+	any    bool   // "**": any number of directories
+	plain  bool   // no wildcard: lit is the name
+	lit    string // with plain
+	tokens []token
+	dotted bool // begins with a literal dot, and so may match a dotfile
 }
 
 type token struct {
@@ -83,7 +82,7 @@ func compileAlternative(text string) (alternative, error) {
 			if n := len(a.segs); n > 0 && a.segs[n-1].any {
 				continue // "**/**" says no more than "**"
 			}
-			a.segs = append(a.segs, segment{any: true, pattern: el})
+			a.segs = append(a.segs, segment{any: true})
 			continue
 		case strings.Contains(el, "**"):
 			return a, errors.New("** must stand alone between slashes")
@@ -143,7 +142,7 @@ func expand(p string) ([]string, error) {
 }
 
 func compileSegment(el string) (segment, error) {
-	s := segment{pattern: el, plain: true, dotted: el[0] == '.' || strings.HasPrefix(el, `\.`)}
+	s := segment{plain: true, dotted: el[0] == '.' || strings.HasPrefix(el, `\.`)}
 	var lit strings.Builder
 	for i := 0; i < len(el); {
 		r, n := utf8.DecodeRuneInString(el[i:])
