@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/files"
@@ -17,7 +20,8 @@ import (
 // BenchmarkPurge takes 100,000 due of 200,000 files, Scan to Erase in batches of
 // 1,000 on two workers, beside find -delete on the same trees, all of which
 // are made before the first is measured: ext4 stalls after mass deletion.
-// EPITAPH_BENCH_DIRS names the directories to work in, separated by colons.
+// EPITAPH_BENCH_DIRS names the directories to work in, separated by colons, and
+// EPITAPH_BENCH_FOLDERS over how many directories to spread the files.
 func BenchmarkPurge(b *testing.B) {
 	for _, dir := range filepath.SplitList(os.Getenv("EPITAPH_BENCH_DIRS")) {
 		for _, folders := range folderCounts() {
@@ -27,11 +31,15 @@ func BenchmarkPurge(b *testing.B) {
 				ours, find = append(ours, makeTree(b, dir, folders)), append(find, makeTree(b, dir, folders))
 			}
 			b.Run(fmt.Sprintf("%s/%d", dir, folders), func(b *testing.B) {
-				var o, f time.Duration
+				var o, f, ocpu, fcpu time.Duration
 				for i := range rounds {
+					self, children := cpu(unix.RUSAGE_SELF), cpu(unix.RUSAGE_CHILDREN)
 					o += timed(func() { purgeTree(b, ours[i]) })
 					f += timed(func() { findDelete(b, find[i]) })
+					ocpu += cpu(unix.RUSAGE_SELF) - self
+					fcpu += cpu(unix.RUSAGE_CHILDREN) - children
 				}
+				b.ReportMetric(float64(ocpu)/float64(fcpu), "cpu-ratio") // of two cores, for us
 				b.ReportMetric(o.Seconds()/rounds, "s/ours")
 				b.ReportMetric(f.Seconds()/rounds, "s/find")
 				b.ReportMetric(float64(o)/float64(f), "ratio")
@@ -42,6 +50,13 @@ func BenchmarkPurge(b *testing.B) {
 			}
 		}
 	}
+}
+
+// cpu is the processor time used so far.
+func cpu(who int) time.Duration {
+	var u unix.Rusage
+	unix.Getrusage(who, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func timed(f func()) time.Duration {
@@ -126,8 +141,8 @@ func purgeTree(b *testing.B, root string) {
 
 // folderCounts is over how many directories the files are spread.
 func folderCounts() []int {
-	if os.Getenv("EPITAPH_BENCH_FOLDERS") == "1" {
-		return []int{1}
+	if n, err := strconv.Atoi(os.Getenv("EPITAPH_BENCH_FOLDERS")); err == nil {
+		return []int{n}
 	}
 	return []int{1, 100, 10_000}
 }

@@ -77,7 +77,7 @@ func compileAlternative(text string) (alternative, error) {
 		case el == "":
 			return a, errors.New("the glob is absolute or has an empty element")
 		case el == "." || el == "..":
-			return a, errors.New("the glob climbs: it has an element . or ..")
+			return a, errors.New("an element . or .. would climb")
 		case el == "**":
 			if n := len(a.segs); n > 0 && a.segs[n-1].any {
 				continue // "**/**" says no more than "**"
@@ -177,7 +177,7 @@ func compileSegment(el string) (segment, error) {
 	}
 	s.lit = lit.String()
 	if s.plain && (s.lit == "." || s.lit == "..") {
-		return s, errors.New("the glob climbs: it has an element . or ..")
+		return s, errors.New("an element . or .. would climb")
 	}
 	return s, nil
 }
