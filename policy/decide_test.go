@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,22 @@ func TestQuery(t *testing.T) {
 	q := r.Query(cutoff)
 	if len(q.Wants) != len(r.Parts) || len(q.Links) != 3 || q.Where == "" || q.Hold != "legal_hold" || q.InUse == "" {
 		t.Errorf("Query left something out: %+v", q)
+	}
+}
+
+func TestQueryCrossesMountsWhereTheStoreSaysSo(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"true": true, "false": false} {
+		src := strings.Replace(base, "{files: /data}", "{files: /data, cross_mounts: "+value+"}", 1)
+		p, err := policy.Parse("p.yaml", []byte(src), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exports, _ := p.Rule("exports")
+		records, _ := p.Rule("records")
+		if got := exports.Query(time.Now()).CrossMounts; got != want || records.Query(time.Now()).CrossMounts {
+			t.Errorf("cross_mounts: %s gives %v", value, got)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"errors"
-	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -30,13 +29,3 @@ func ParseShare(s string) (Share, error) {
 func (s Share) String() string {
 	return strconv.FormatFloat(float64(s)/10_000, 'f', -1, 64) + "%"
 }
-
-// Exceeded reports whether part is more than the share s of whole. It is exact.
-func (s Share) Exceeded(part, whole int64) bool {
-	// part/whole > s/1e6, in 128 bits.
-	hi1, lo1 := mul(part, 1_000_000)
-	hi2, lo2 := mul(whole, int64(s))
-	return hi1 > hi2 || hi1 == hi2 && lo1 > lo2
-}
-
-func mul(a, b int64) (hi, lo uint64) { return bits.Mul64(uint64(max(a, 0)), uint64(max(b, 0))) }
