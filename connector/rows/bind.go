@@ -25,6 +25,8 @@ type binding struct {
 	nodes    []*node // what goes, children first
 	guards   []*foreignKey
 	deferred bool // some constraint among the nodes can be deferred
+	// trusting leaves the rows behind cascading edges to the database.
+	trusting bool
 	findings []connector.Finding
 }
 

@@ -65,7 +65,24 @@ func (b *binding) bindDeletion() {
 	}
 	b.uncovered(byTable)
 	b.order(byTable)
+	b.trusting = b.d.trusts() && !slices.ContainsFunc(b.nodes, func(n *node) bool {
+		// A cascade may meet a blocking edge between two tables it empties, or
+		// come round to the root. Then the order and the keys are ours to see to.
+		return n.cyclic || slices.ContainsFunc(n.table.out, func(f *foreignKey) bool {
+			to := byTable[f.parent]
+			switch {
+			case to == nil || to == n && f.onDelete == cascade || f.onDelete == setNull || f.onDelete == setDefault:
+				return false
+			case n.table == b.root:
+				return to.link < 0 && to != n
+			}
+			return f.onDelete.blocks() && to.link < 0 && f.parent != b.root && n.link < 0
+		})
+	})
 }
+
+// own reports that rows of the node are deleted by a statement of ours.
+func (b *binding) own(n *node) bool { return !b.trusting || n.table == b.root || n.link >= 0 }
 
 // owned reports that rows of the child go with a row of the link rather than
 // keep it.

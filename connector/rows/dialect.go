@@ -63,6 +63,12 @@ type dialect interface {
 	// mayDelete reports whether the session may delete from the table.
 	mayDelete(ctx context.Context, q querier, t *table) (bool, error)
 
+	// trusts reports that the database's own cascade is as good as a statement
+	// for each table, because deletions tells what it took.
+	trusts() bool
+	// deletions counts the rows of each table deleted so far in this session.
+	deletions(ctx context.Context, q querier, ts []*table) (map[*table]int64, error)
+
 	classify(err error) failure
 	// deferredUnseen reports that a deferred constraint is only found broken at
 	// the commit, so that the rehearsal has to look for itself.

@@ -223,6 +223,28 @@ func (d postgresDialect) mayDelete(ctx context.Context, q querier, t *table) (bo
 	return may, err
 }
 
+// The trigger of a cascading key costs the same whether or not its rows have
+// been deleted before, so deleting them first only adds to it (measured: a
+// third more for a root with nine children).
+func (postgresDialect) trusts() bool { return true }
+
+// deletions asks the session's own counters, which see what cascades took.
+func (d postgresDialect) deletions(ctx context.Context, q querier, ts []*table) (map[*table]int64, error) {
+	names := make([]string, len(ts))
+	for i, t := range ts {
+		names[i] = quoteTable(d, t)
+	}
+	out := make(map[*table]int64, len(ts))
+	err := newStmt(d, `SELECT n.i - 1, (SELECT sum(pg_stat_get_xact_tuples_deleted(p.oid))::bigint
+		FROM (SELECT n.name::regclass::oid AS oid UNION SELECT relid::oid FROM pg_partition_tree(n.name::regclass)) AS p)
+		FROM unnest($1::text[]) WITH ORDINALITY AS n(name, i)`).with(names).each(ctx, q, 2, func(v []any) error {
+		i, _ := v[0].(int64)
+		out[ts[i]], _ = v[1].(int64)
+		return nil
+	})
+	return out, err
+}
+
 func (postgresDialect) classify(err error) failure {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {

@@ -128,8 +128,10 @@ func (cl *claim) delete(ctx context.Context, which []int) (map[*table]int64, err
 		}
 		sets[b.links[i].table] = dying
 	}
-	if err := cl.collect(ctx, sets); err != nil {
-		return nil, err
+	if !b.trusting {
+		if err := cl.collect(ctx, sets); err != nil {
+			return nil, err
+		}
 	}
 	if b.deferred {
 		if err := b.d.deferChecks(ctx, cl.conn); err != nil {
@@ -140,8 +142,15 @@ func (cl *claim) delete(ctx context.Context, which []int) (map[*table]int64, err
 	if err != nil {
 		return nil, err
 	}
+	cascades, err := cl.cascades(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
 	tally := map[*table]int64{}
 	for _, n := range b.nodes {
+		if !b.own(n) {
+			continue
+		}
 		if tally[n.table], err = cl.deleteFrom(ctx, n, sets, which); err != nil {
 			return nil, err
 		}
@@ -149,7 +158,34 @@ func (cl *claim) delete(ctx context.Context, which []int) (map[*table]int64, err
 	if err := cl.namedAfter(ctx, named); err != nil {
 		return nil, err
 	}
-	return tally, b.d.checkNow(ctx, cl.conn)
+	if err := b.d.checkNow(ctx, cl.conn); err != nil {
+		return nil, err
+	}
+	if cascades, err = cl.cascades(ctx, cascades); err != nil {
+		return nil, err
+	}
+	for t, n := range cascades {
+		tally[t] += n
+	}
+	return tally, nil
+}
+
+// cascades counts what the database has deleted by itself since before.
+func (cl *claim) cascades(ctx context.Context, before map[*table]int64) (map[*table]int64, error) {
+	var ts []*table
+	for _, n := range cl.b.nodes {
+		if !cl.b.own(n) {
+			ts = append(ts, n.table)
+		}
+	}
+	if len(ts) == 0 {
+		return nil, nil
+	}
+	now, err := cl.c.d.deletions(ctx, cl.conn, ts)
+	for t := range now {
+		now[t] -= before[t]
+	}
+	return now, err
 }
 
 // guard finds items that a row of the root which stays refers to. Deleting

@@ -260,6 +260,11 @@ func (sqliteDialect) mayDelete(context.Context, querier, *table) (bool, error) {
 	return true, nil
 }
 
+func (sqliteDialect) trusts() bool { return false }
+func (sqliteDialect) deletions(context.Context, querier, []*table) (map[*table]int64, error) {
+	return nil, nil
+}
+
 func (sqliteDialect) classify(err error) failure {
 	var e *sqlite.Error
 	if !errors.As(err, &e) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
