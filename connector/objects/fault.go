@@ -130,10 +130,10 @@ func (c *Connector) call(ctx context.Context, timeout time.Duration, f func(cont
 		k := classify(err)
 		c.gate.leave(k == throttle)
 		if k != throttle && k != passing || attempt >= c.o.Attempts || ctx.Err() != nil {
-			return err
+			return explained(err)
 		}
 		if c.o.Sleep(ctx, c.backoff(attempt)) != nil {
-			return err
+			return explained(err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -14,6 +15,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/objects"
@@ -29,6 +33,7 @@ type network struct {
 	after    atomic.Pointer[func(*http.Response) error]
 	requests atomic.Int64
 	fired    atomic.Int64 // how often something was spoiled
+	struck   atomic.Bool
 	endpoint string
 }
 
@@ -466,4 +471,121 @@ func (s *store) guard(w http.ResponseWriter, r *http.Request, code string) bool 
 	}
 	fmt.Fprintf(w, "<DeleteResult>%s</DeleteResult>", answer.String())
 	return true
+}
+
+// TestBreakingOffBringsNothingBack: between the two rounds of a deletion the
+// application sees what it saw before, not what it had deleted or replaced.
+func TestBreakingOffBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	s, n := spoiled(t, testserver.S3(t, testserver.S3Options{Versioning: "Enabled"}))
+	s.put("hidden", "old")
+	s.hide("hidden")
+	s.put("replaced", "old")
+	s.put("replaced", "new")
+	items := s.items("hidden", "replaced")
+	n.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		if !isDelete(r) || !n.struck.Swap(true) {
+			return false // the first round passes
+		}
+		s3Error(w, 403, "AccessDenied")
+		return true
+	})
+	for i, r := range s.purge(t.Context(), nil, items) {
+		wantResult(t, string(items[i].Locator), r, connector.Present, connector.NoPermission)
+	}
+	if n.fired.Load() == 0 {
+		t.Fatal("the fault never happened")
+	}
+	if _, err := s.s3.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &s.Name, Key: aws.String("hidden")}); err == nil {
+		t.Error("a deleted object came back")
+	}
+	out, err := s.s3.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &s.Name, Key: aws.String("replaced")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Body.Close()
+	if body, _ := io.ReadAll(out.Body); string(body) != "new" {
+		t.Errorf("the application reads %q, want the new version", body)
+	}
+	n.heal()
+	for i, r := range s.purge(t.Context(), nil, s.items("hidden", "replaced")) {
+		wantResult(t, "rerun "+string(items[i].Locator), r, connector.Gone, connector.Erasure)
+	}
+}
+
+// TestErrorTypes: only the type of an error is shown to people, so it has to
+// say what is wrong.
+func TestErrorTypes(t *testing.T) {
+	t.Parallel()
+	s, n := spoiled(t, testserver.S3(t, testserver.S3Options{}))
+	for _, test := range []struct {
+		status int
+		code   string
+		is     func(error) bool
+	}{
+		{403, "AccessDenied", is[*objects.DeniedError]},
+		{400, "ExpiredToken", func(err error) bool { return errors.Is(err, fs.ErrPermission) }},
+		{503, "SlowDown", is[*objects.ThrottledError]},
+		{404, "NoSuchBucket", is[*objects.NoBucketError]},
+		{301, "PermanentRedirect", is[*objects.WrongRegionError]},
+		{200, "", is[*objects.StrangeAnswerError]},
+	} {
+		n.spoil(func(w http.ResponseWriter, _ *http.Request) bool {
+			if test.status == 200 {
+				io.WriteString(w, "<html><body>Please log in</body></html>")
+			} else {
+				s3Error(w, test.status, test.code)
+			}
+			return true
+		})
+		if err := s.probe("k")[0].Err; !test.is(err) {
+			t.Errorf("%d %s: got %T: %v", test.status, test.code, err, err)
+		}
+	}
+}
+
+// is reports that the outermost error has the type.
+func is[E error](err error) bool {
+	_, ok := err.(E)
+	return ok
+}
+
+// TestKeyThatXMLCannotSpell: a batch delete would name another key, so that such
+// a key is deleted by a request of its own. The listing spells it as AWS does.
+func TestKeyThatXMLCannotSpell(t *testing.T) {
+	t.Parallel()
+	s, n := spoiled(t, testserver.FakeS3(t, testserver.S3Options{}))
+	s.put("a\x01b c+d", "x")
+	var batches, singles atomic.Int64
+	n.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case isList(r) && r.URL.Query().Has("list-type"):
+			content := `<Contents><Key>a%01b+c%2Bd</Key><ETag>"e"</ETag><Size>1</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>`
+			if singles.Load() > 0 {
+				content = ""
+			}
+			fmt.Fprintf(w, "<ListBucketResult><EncodingType>url</EncodingType>%s</ListBucketResult>", content)
+			return true
+		case r.Method == http.MethodPost:
+			batches.Add(1)
+		case r.Method == http.MethodDelete:
+			singles.Add(1)
+			if got := r.URL.Path; got != "/"+s.Name+"/a\x01b c+d" {
+				t.Errorf("deletes %q", got)
+			}
+		}
+		return false
+	})
+	items, _ := s.scan(modified("", someday()))
+	for _, r := range s.purge(t.Context(), nil, items) {
+		wantResult(t, "purge", r, connector.Gone, connector.Erasure)
+	}
+	if len(items) != 1 || batches.Load() != 0 || singles.Load() != 1 {
+		t.Errorf("%d items, %d batches, %d single requests, want 1, 0, 1", len(items), batches.Load(), singles.Load())
+	}
+	n.heal()
+	out, err := s.s3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &s.Name})
+	if err != nil || len(out.Contents) != 0 {
+		t.Errorf("left: %v, %v", out, err)
+	}
 }

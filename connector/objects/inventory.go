@@ -276,7 +276,7 @@ func (o *object) open() error {
 			return nil
 		}
 		if k := classify(err); k != throttle && k != passing || attempt >= o.c.o.Attempts {
-			return err
+			return explained(err)
 		}
 		if serr := o.c.o.Sleep(o.ctx, o.c.backoff(attempt)); serr != nil {
 			return err

@@ -2,14 +2,13 @@ package objects
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
-
-	"errors"
 
 	"github.com/epitaph/epitaph/connector"
 )

@@ -22,16 +22,29 @@ type sight struct {
 	versions []version
 	uploads  []upload
 	err      error
+	ids      map[string]bool // of the versions, once there are many
 }
+
+// fewVersions is how many are searched without an index.
+const fewVersions = 32
 
 func (s *sight) empty() bool { return len(s.versions) == 0 && len(s.uploads) == 0 }
 
 // add counts a version once, however often the listing repeats it.
 func (s *sight) add(v version) {
-	for _, w := range s.versions {
-		if w.id == v.id {
+	if len(s.versions) >= fewVersions {
+		if s.ids == nil {
+			s.ids = make(map[string]bool, 4*fewVersions)
+			for _, w := range s.versions {
+				s.ids[w.id] = true
+			}
+		}
+		if s.ids[v.id] {
 			return
 		}
+		s.ids[v.id] = true
+	} else if slices.ContainsFunc(s.versions, func(w version) bool { return w.id == v.id }) {
+		return
 	}
 	s.versions = append(s.versions, v)
 }

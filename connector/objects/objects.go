@@ -8,8 +8,8 @@
 // made afterwards shows none of them. A delete marker that hides an object is
 // not an erasure, and a 204 for a key that was never there is not a success.
 //
-// Versions are deleted by their id, oldest first and the current one last, so
-// that a run that breaks off never brings a deleted object back to light. In
+// Versions are deleted by their id, the current one after all others, so that a
+// run that breaks off never brings a deleted object back to light. In
 // a bucket without versions the delete is conditional on the ETag where the
 // server honours that; everywhere the key is looked at again just before.
 //
