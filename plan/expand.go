@@ -99,6 +99,9 @@ func onePath(loc string, tree bool) (string, error) {
 	if strings.HasSuffix(loc, "/") != tree {
 		return "", errors.New("a value names a directory")
 	}
+	if !strings.Contains(loc, "//") {
+		return loc, nil
+	}
 	loc = path.Clean(loc)
 	if tree {
 		loc += "/"

@@ -359,6 +359,7 @@ func (b *batch) claimRoots(ctx context.Context) (claim, []int) {
 			u.claimed = true
 			u.share(r.Kept)
 		case r.State == connector.Gone && b.old:
+			u.share(r.Kept) // left on purpose, where the store can still say so
 			u.drop(u.rootGone())
 		case r.State == connector.Gone:
 			u.drop(connector.Result{State: connector.Gone, Reason: connector.Missing})

@@ -13,10 +13,11 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/connectortest"
+	"github.com/epitaph/epitaph/internal/testserver"
 	"github.com/epitaph/epitaph/purge"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testserver.Wrap(m)) }
 
 // Promise 9. Whatever happens, no event shows a locator, a value, a person, or
 // the text of an error. The world is full of such text, and everything goes

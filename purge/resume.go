@@ -135,13 +135,14 @@ func (b *batch) lookAtRoots(ctx context.Context, enabled bool) {
 }
 
 // rootGone says whose hand took a root that an open intent names. Parts go
-// before their root: as long as all of them are there, it was not ours.
+// before their root: as long as all of them are there that were to go, it was
+// not ours.
 func (u *unit) rootGone() connector.Result {
 	left, gone := false, false
 	for j := range u.parts {
 		p := &u.parts[j]
 		gone = gone || p.ours
-		left = left || p.res.State != connector.Gone
+		left = left || p.res.State != connector.Gone && !p.shared
 	}
 	if left && !gone {
 		return connector.Result{State: connector.Gone, Reason: connector.Missing}
