@@ -155,7 +155,9 @@ type Result struct {
 	Err error
 	// Kept is filled by Claim for items with values: Kept[w][k] reports that the
 	// thing named by Item.Values[w][k] is still referenced by a row that
-	// survives this claim and must stay (reason Shared). Nil means none.
+	// survives this claim and must stay (reason Shared). Nil means none. A store
+	// that can tell fills it for items that are Gone too, for whoever finishes
+	// the work of a run that was cut off.
 	Kept [][]bool
 }
 

@@ -129,7 +129,7 @@ func (cl *claim) take(ctx context.Context) error {
 		}
 	}
 	if len(which) == 0 {
-		return nil
+		return cl.keepAfter(ctx)
 	}
 	if err := run(ctx, cl.conn, "SAVEPOINT epitaph_rehearsal"); err != nil {
 		return err
@@ -146,7 +146,7 @@ func (cl *claim) take(ctx context.Context) error {
 	for _, i := range which {
 		cl.out[i] = connector.Result{State: connector.Present, Reason: connector.Eligible, Kept: keptOf(cl.items[i].Values, kept)}
 	}
-	return nil
+	return cl.keepAfter(ctx)
 }
 
 func (cl *claim) begin(ctx context.Context) error {

@@ -111,6 +111,57 @@ func (cl *claim) keep(ctx context.Context, which []int) ([]map[string]bool, erro
 	return kept, nil
 }
 
+// keepAfter tells of rows that are gone already which of the things they named
+// a surviving row still names: a run that was cut off after its commit wants to
+// know whether what is left was left on purpose.
+func (cl *claim) keepAfter(ctx context.Context) error {
+	var gone []int
+	for i := range cl.out {
+		if cl.out[i].State == connector.Gone && fits(cl.b.wants, cl.items[i].Values) {
+			gone = append(gone, i)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	kept := make([]map[string]bool, len(cl.b.wants))
+	for w := range cl.b.wants {
+		asked := map[string]connector.Tuple{}
+		for _, i := range gone {
+			for _, t := range cl.items[i].Values[w] {
+				asked[tupleName(t)] = t
+			}
+		}
+		if len(asked) == 0 || len(cl.b.wants[w].looks) == 0 {
+			continue
+		}
+		var err error
+		if kept[w], err = cl.survivors(ctx, w, asked); err != nil {
+			return err
+		}
+	}
+	for _, i := range gone {
+		cl.out[i].Kept = keptOf(cl.items[i].Values, kept)
+	}
+	return nil
+}
+
+// fits reports values that can be of these wants: those of an older policy may
+// not be.
+func fits(wants []want, values [][]connector.Tuple) bool {
+	if len(values) != len(wants) {
+		return false
+	}
+	for w, ts := range values {
+		for _, t := range ts {
+			if len(t) != len(wants[w].refs) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // keptOf is Result.Kept for the tuples of one item; nil when nothing is kept.
 func keptOf(values [][]connector.Tuple, kept []map[string]bool) [][]bool {
 	var out [][]bool
