@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -31,8 +32,9 @@ type request struct {
 const maxGroup = 8192
 
 // Append writes entries with consecutive numbers, the first of which it
-// returns. They are durable when err is nil, all of them or none. An error
-// that wraps context.Canceled or context.DeadlineExceeded comes only before
+// returns. They are durable when err is nil, all of them or none. After an error
+// they are not in the ledger, but for a PostgreSQL server that stays away after
+// a connection broke at the commit: then it is not known. An error that wraps context.Canceled or context.DeadlineExceeded comes only before
 // anything was written. Concurrent calls share a flush.
 func (l *Ledger) Append(ctx context.Context, es ...Entry) (first int64, err error) {
 	if l.write == nil {
@@ -152,14 +154,17 @@ func (l *Ledger) writeGroup(ctx context.Context, group []*request) error {
 	if _, err := io.ReadFull(l.config.Rand, token); err != nil {
 		return fmt.Errorf("read random token: %w", err)
 	}
-	const attempts = 4
-	var base int64 = -1 // size before the first attempt that may have been committed
+	const attempts = 12
+	pause := 2 * time.Millisecond // up to 8 s in all, as long as a server takes to start again
+	var base int64 = -1           // size before the first attempt that may have been committed
 	for attempt := 1; ; attempt++ {
 		err := l.tryGroup(ctx, group, token, &base)
 		if err == nil || attempt == attempts || !l.lost(err) {
 			return err
 		}
 		l.tail = tail{}
+		time.Sleep(pause)
+		pause *= 2
 	}
 }
 

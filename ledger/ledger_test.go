@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -143,4 +144,14 @@ func TestAppendAndReadBack(t *testing.T) {
 			t.Errorf("Newest = %d, %v, %v", n, at, err)
 		}
 	})
+}
+
+func rawPostgres(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
 }

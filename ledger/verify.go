@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -129,13 +130,14 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
 	defer tx.Rollback()
-	err = tx.QueryRowContext(ctx, "SELECT coalesce(max(number + count - 1), 0) FROM entries WHERE number = (SELECT max(number) FROM entries)").Scan(&s.size)
-	if err == nil {
-		err = tx.QueryRowContext(ctx, minimumQuery).Scan(&s.minimum)
+	var pruned int64
+	if s.size, err = lastNumber(ctx, tx); err == nil {
+		err = tx.QueryRowContext(ctx, minimumQuery).Scan(&pruned)
 	}
 	if err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
+	s.minimum = pruned
 	s.bound()
 	s.report.Size, s.report.Minimum = s.size, s.minimum
 	notes, err := s.collectNotes(ctx, tx)
@@ -152,11 +154,25 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 	if err := ctx.Err(); err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
-	if now, err := l.Minimum(ctx); err == nil && now > s.minimum {
+	if now, err := l.Minimum(ctx); err == nil && now > pruned {
 		return Report{}, errors.New("verify: the ledger was pruned meanwhile; verify it again")
 	}
 	s.conclude()
 	return s.report, nil
+}
+
+// lastNumber is the number of the last entry, of a table that may hold anything.
+func lastNumber(ctx context.Context, q querier) (int64, error) {
+	var number int64
+	var count any
+	err := q.QueryRowContext(ctx, "SELECT number, count FROM entries ORDER BY number DESC LIMIT 1").Scan(&number, &count)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if n, ok := count.(int64); ok && n > 1 && n <= blockSize && number < math.MaxInt64-blockSize {
+		number += n - 1
+	}
+	return number, err
 }
 
 // bound brings numbers that the database may lie about within reason.

@@ -181,10 +181,24 @@ func (s *verifier) checkActs(ctx context.Context, q querier) {
 			delete(prunes, n)
 		}
 	}
+	s.checkMinimum(ctx, q)
 	for n := range lists {
 		s.fault(n, place(n), "texts are listed as sealed off by it, and it does not say so")
 	}
 	for n := range prunes {
 		s.fault(n, place(n), "entries are listed as pruned by it, and it does not say so")
+	}
+}
+
+// checkMinimum checks that the pruning in force is said by an entry that is
+// still there: an entry is never pruned by itself.
+func (s *verifier) checkMinimum(ctx context.Context, q querier) {
+	if s.minimum == 0 {
+		return
+	}
+	var entry int64
+	err := q.QueryRowContext(ctx, "SELECT entry FROM prunes WHERE minimum = $1 ORDER BY entry LIMIT 1", s.minimum).Scan(&entry)
+	if err != nil || entry <= s.minimum || entry > s.size {
+		s.fault(0, "prunes", "%d entries are missing from the beginning as if pruned, and no entry says so", s.minimum)
 	}
 }
