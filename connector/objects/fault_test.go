@@ -589,3 +589,35 @@ func TestKeyThatXMLCannotSpell(t *testing.T) {
 		t.Errorf("left: %v, %v", out, err)
 	}
 }
+
+// TestDeletesAreConditional: where a delete cannot name a version it names the
+// ETag that was seen, for servers that honour it.
+func TestDeletesAreConditional(t *testing.T) {
+	t.Parallel()
+	s, n := spoiled(t, testserver.S3(t, testserver.S3Options{}))
+	etag := strings.Trim(aws.ToString(s.put("k", "x").ETag), `"`)
+	var sent atomic.Pointer[string]
+	n.spoil(func(_ http.ResponseWriter, r *http.Request) bool {
+		if isDelete(r) {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			text := string(body)
+			sent.Store(&text)
+		}
+		return false
+	})
+	wantResult(t, "purge", s.purge(t.Context(), nil, s.items("k"))[0], connector.Gone, connector.Erasure)
+	if body := sent.Load(); body == nil || !strings.Contains(*body, "<ETag>&#34;"+etag+"&#34;</ETag>") && !strings.Contains(*body, "<ETag>&quot;"+etag+"&quot;</ETag>") {
+		t.Errorf("sent %q, want the ETag %q in it", aws.ToString(sent.Load()), etag)
+	}
+	// A server that does honour it: the key stays and is called changed.
+	s.put("k", "x")
+	items := s.items("k")
+	n.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		if isDelete(r) {
+			io.WriteString(w, "<DeleteResult><Error><Key>k</Key><Code>PreconditionFailed</Code></Error></DeleteResult>")
+		}
+		return isDelete(r)
+	})
+	wantResult(t, "a failed condition", s.purge(t.Context(), nil, items)[0], connector.Present, connector.Changed)
+}
