@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -43,7 +44,11 @@ func (l *Ledger) Name() string { return l.name }
 // before: then errors.Is(err, ErrAltered) or ErrBehind. Where a witness or a
 // pin fails, the checkpoint is returned together with the error.
 func (l *Ledger) Checkpoint(ctx context.Context, s Signing) (proof.Signed, error) {
-	signed, err := l.sign(ctx, s)
+	return l.checkpointAt(ctx, s, l.config.Clock())
+}
+
+func (l *Ledger) checkpointAt(ctx context.Context, s Signing, at time.Time) (proof.Signed, error) {
+	signed, err := l.sign(ctx, s, at)
 	if err != nil {
 		return proof.Signed{}, fmt.Errorf("checkpoint: %w", err)
 	}
@@ -76,7 +81,7 @@ func (l *Ledger) Checkpoint(ctx context.Context, s Signing) (proof.Signed, error
 
 // sign returns a checkpoint of the present tree: the newest kept one when the
 // tree has not grown since.
-func (l *Ledger) sign(ctx context.Context, s Signing) (proof.Signed, error) {
+func (l *Ledger) sign(ctx context.Context, s Signing, at time.Time) (proof.Signed, error) {
 	if l.write == nil {
 		return proof.Signed{}, ErrReadOnly
 	}
@@ -101,7 +106,7 @@ func (l *Ledger) sign(ctx context.Context, s Signing) (proof.Signed, error) {
 			return old, nil
 		}
 	}
-	n, err := c.Sign(l.config.Clock(), s.Signers...)
+	n, err := c.Sign(at, s.Signers...)
 	if err != nil {
 		return proof.Signed{}, err
 	}

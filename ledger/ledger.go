@@ -223,8 +223,9 @@ func (l *Ledger) writeMeta(ctx context.Context) error {
 
 // checkOrigin keeps to what C2SP tlog-checkpoint and signed-note recommend.
 func checkOrigin(s string) error {
-	if !isCode(s) || strings.ContainsAny(s, "+=") {
-		return fmt.Errorf("origin %q is not a URL without scheme, such as example.com/epitaph", s)
+	const most = 64 // so that a key with this name is still a code
+	if !isCode(s) || len(s) > most || strings.ContainsAny(s, "+=") {
+		return fmt.Errorf("origin %q is not a URL without scheme of at most %d characters, such as example.com/epitaph", s, most)
 	}
 	return nil
 }

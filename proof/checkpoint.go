@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -168,7 +169,8 @@ func (t Trust) judge(s *Signed, sigs []note.Signature) error {
 	}
 	foreign, expired := false, false
 	for _, k := range t.Logs {
-		if !plain[keyHash(k.Name, algNote, k.public)] {
+		known := func(o Key) bool { return o.equal(k.Key) }
+		if !plain[keyHash(k.Name, algNote, k.public)] || slices.ContainsFunc(s.By, known) {
 			continue
 		}
 		at := times[keyHash(k.Name, algCosignature, k.public)]
