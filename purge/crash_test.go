@@ -295,3 +295,21 @@ func TestLostRepliesAreSettledByLooking(t *testing.T) {
 }
 
 var _ purge.Ledger = (*cutLedger)(nil)
+
+// An erasure whose reply was lost after it took effect is seen to be one in the
+// same run: nothing is unknown, nothing is left to the next. Seen to fail with
+// the second look left out, for parts and for roots.
+func TestLostReplyIsSettledInTheSameRun(t *testing.T) {
+	t.Parallel()
+	for _, victim := range []string{"app", "disk"} {
+		w := newWorld(t)
+		w.record(1, 20, "a")
+		w.record(2, 20, "b")
+		p := w.plan("transcripts")
+		w.stores[victim] = connectortest.NewFaulty(t, w.stores[victim], connectortest.Fault{Op: connectortest.OpErase, N: 1, When: connectortest.After})
+		rep := w.mustRun(p)
+		if got := rule(t, rep, "transcripts"); got.Gone != 2 || got.PartsGone != 2 || got.Errors != 0 || got.Unknown != 0 || rep.Open != 0 {
+			t.Errorf("%s: got %+v, %d open", victim, got, rep.Open)
+		}
+	}
+}
