@@ -309,8 +309,13 @@ func (b *batch) intentEntry(units []unit, at time.Time) ledger.Entry {
 		}
 		items[i] = it
 	}
-	return ledger.Entry{At: at, Kind: ledger.Intent, Run: b.id, Rule: b.rule.Name, Store: b.rule.Store, Items: items,
-		Facts: []ledger.Fact{ledger.Hash("policy", b.policy.Hash), ledger.Instant("cutoff", b.sum.Cutoff), ledger.Instant("as_of", b.plan.AsOf)}}
+	e := ledger.Entry{At: at, Kind: ledger.Intent, Run: b.id, Rule: b.rule.Name, Store: b.rule.Store, Items: items}
+	if b.grounds != nil {
+		e.Facts, e.Secrets = b.grounds.facts, b.grounds.secrets
+	} else {
+		e.Facts = []ledger.Fact{ledger.Hash("policy", b.policy.Hash), ledger.Instant("cutoff", b.sum.Cutoff), ledger.Instant("as_of", b.plan.AsOf)}
+	}
+	return e
 }
 
 func values(v [][]connector.Tuple) [][][]string {

@@ -19,16 +19,16 @@ type EventName string
 // The events. Those of a rule whose kind is "record" or "export" have the names
 // that the recorder's logs had; every other kind has the item names.
 const (
-	RunStartedEvent  EventName = "purge_run_started"
-	RunCompleteEvent EventName = "record_purge_complete"
-	RunFailedEvent   EventName = "purge_run_failed"
-	InterlockEvent   EventName = "purge_interlock"
-	RuleStartedEvent EventName = "purge_rule_started"
-	RuleCompleteEv   EventName = "purge_rule_complete"
-	RuleDisabled     EventName = "purge_rule_disabled"
-	RuleUnreadable   EventName = "purge_rule_unreadable"
-	ResumeEvent      EventName = "purge_resumed"
-	IncidentEvent    EventName = "purge_incident"
+	RunStartedEvent   EventName = "purge_run_started"
+	RunCompleteEvent  EventName = "record_purge_complete"
+	RunFailedEvent    EventName = "purge_run_failed"
+	InterlockEvent    EventName = "purge_interlock"
+	RuleStartedEvent  EventName = "purge_rule_started"
+	RuleCompleteEvent EventName = "purge_rule_complete"
+	RuleDisabled      EventName = "purge_rule_disabled"
+	RuleUnreadable    EventName = "purge_rule_unreadable"
+	ResumeEvent       EventName = "purge_resumed"
+	IncidentEvent     EventName = "purge_incident"
 
 	RecordCandidate EventName = "record_purge_candidate"
 	RecordPurged    EventName = "record_purged"

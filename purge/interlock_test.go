@@ -226,7 +226,7 @@ func TestDryRunTellsTheInterlocks(t *testing.T) {
 	if got := rule(t, rep, "transcripts"); got.Gone != 1 || got.PartsGone != 1 || got.Bytes != 100 {
 		t.Errorf("got %+v", got)
 	}
-	want := []purge.EventName{purge.RunStartedEvent, purge.RecordCandidate, purge.RuleCompleteEv, purge.ExportCandidate, purge.RuleCompleteEv, purge.RunCompleteEvent}
+	want := []purge.EventName{purge.RunStartedEvent, purge.RecordCandidate, purge.RuleCompleteEvent, purge.ExportCandidate, purge.RuleCompleteEvent, purge.RunCompleteEvent}
 	if d := cmp.Diff(want, names); d != "" {
 		t.Errorf("events (-want +got):\n%s", d)
 	}

@@ -3,6 +3,7 @@ package purge
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
@@ -31,6 +32,9 @@ func (b *batch) record(ctx context.Context) error {
 	one.Kept, one.Drift = make(map[connector.Reason]int64), make(map[connector.Reason]int64)
 	one.count(b)
 	out.Facts = one.facts()
+	if b.grounds != nil && b.grounds.tell != nil {
+		out.Facts = append(out.Facts, b.grounds.tell()...)
+	}
 	es := []ledger.Entry{out}
 	incidents := b.incidents()
 	for _, i := range incidents {
@@ -44,7 +48,7 @@ func (b *batch) record(ctx context.Context) error {
 	}
 	if len(on) > 0 {
 		e := b.intentEntry(on, now)
-		e.Facts = append(e.Facts, ledger.Int("handed_on_from", b.intent))
+		e.Facts = append(slices.Clip(e.Facts), ledger.Int("handed_on_from", b.intent))
 		es = append(es, e)
 	}
 	if _, err := b.append(ctx, es...); err != nil {

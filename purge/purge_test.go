@@ -43,8 +43,8 @@ func TestRunTakesRecordsWithAllThatBelongsToThem(t *testing.T) {
 	if w.open() != 0 {
 		t.Error("an intent is still open")
 	}
-	wantEvents := []purge.EventName{purge.RunStartedEvent, purge.RuleStartedEvent, purge.RecordPurged, purge.RecordPurged, purge.RuleCompleteEv,
-		purge.RuleStartedEvent, purge.ExportPurged, purge.RuleCompleteEv, purge.RunCompleteEvent}
+	wantEvents := []purge.EventName{purge.RunStartedEvent, purge.RuleStartedEvent, purge.RecordPurged, purge.RecordPurged, purge.RuleCompleteEvent,
+		purge.RuleStartedEvent, purge.ExportPurged, purge.RuleCompleteEvent, purge.RunCompleteEvent}
 	if d := cmp.Diff(wantEvents, w.names()); d != "" {
 		t.Errorf("events (-want +got):\n%s", d)
 	}

@@ -57,6 +57,8 @@ type run struct {
 	resumed map[plan.Thing]bool
 	erased  map[plan.Thing]bool
 	intents []ledger.Entry
+	// grounds stand in an intent in the place of the policy's; of a Disposer.
+	grounds *grounds
 
 	mu     sync.Mutex // guards report and broken
 	broken error      // what ends the run: the ledger or the plan failed

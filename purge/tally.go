@@ -177,7 +177,7 @@ func (r *run) heartbeat(ctx context.Context, s *plan.RuleSummary, rep *RuleRepor
 	for _, n := range rep.Kept {
 		kept += n
 	}
-	r.voice.say(level(rep.Errors), RuleCompleteEv, text("rule", code(s.Rule)), text("kind", code(s.Kind)), num("due", rep.Due),
+	r.voice.say(level(rep.Errors), RuleCompleteEvent, text("rule", code(s.Rule)), text("kind", code(s.Kind)), num("due", rep.Due),
 		num("gone", rep.Gone), num("kept", kept), num("unknown", rep.Unknown), num("missing", rep.Missing), num("errors", rep.Errors),
 		num("files_deleted", rep.PartsGone), num("undated", rep.Undated), text("state", code(state)))
 }
