@@ -274,7 +274,7 @@ func TestForgedPartIsNotErased(t *testing.T) {
 	w := newWorld(t)
 	w.record(1, 20, "a")
 	w.disk.Put("files/precious.bin", connectortest.Record{})
-	p := forge(t, w.plan("transcripts"), "files/a.bin", "files/precious.bin")
+	p := forge(t, w.plan("transcripts"), "files/a.bin v1 ", "files/precious.bin v2 ")
 	rep := w.mustRun(p)
 	if !w.disk.Has("files/precious.bin") || !w.disk.Has(blob("a")) || !w.app.Has("transcripts/00001") {
 		t.Error("a forged plan erased something")
