@@ -19,6 +19,7 @@ import (
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/plan"
 	"github.com/epitaph/epitaph/policy"
+	"github.com/epitaph/epitaph/report"
 )
 
 type planFlags struct {
@@ -185,7 +186,7 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 		if r.Parts > 0 {
 			missing := ""
 			if r.PartsMissing > 0 {
-				missing = ", of which " + number(r.PartsMissing) + " are missing"
+				missing = ", " + number(r.PartsMissing) + " of them missing"
 			}
 			w.linef("  With them:  %s%s", count(r.Parts, "part"), missing)
 		}
@@ -216,13 +217,13 @@ func printItems(w *printer, p *plan.Plan, rule string) {
 		}
 		for i := range batch {
 			it := &batch[i]
-			w.linef("  %s  %s  %s", instant(it.Anchor), quoted(string(it.Locator)), sizeOf(it.Bytes))
+			w.linef("  %s  %s%s", instant(it.Anchor), report.Printable(string(it.Locator)), sizeOf(it.Bytes))
 			for _, part := range it.Parts {
 				note := sizeOf(part.Bytes)
 				if part.State == connector.Gone {
-					note = w.yellow("missing")
+					note = "  " + w.yellow("missing")
 				}
-				w.linef("      %s:%s  %s", part.Store, quoted(string(part.Locator)), note)
+				w.linef("      %s:%s%s", part.Store, report.Printable(string(part.Locator)), note)
 			}
 			n++
 		}
@@ -236,19 +237,7 @@ func sizeOf(n int64) string {
 	if n == 0 {
 		return ""
 	}
-	return bytesText(n)
-}
-
-// quoted makes a locator safe for a terminal: a name of a file may hold escape
-// sequences and line ends.
-func quoted(s string) string {
-	if q := fmt.Sprintf("%+q", s); q[1:len(q)-1] != s {
-		if u := fmt.Sprintf("%q", s); u[1:len(u)-1] == s {
-			return s // letters beyond ASCII, all printable
-		}
-		return fmt.Sprintf("%q", s)
-	}
-	return s
+	return "  " + bytesText(n)
 }
 
 // planRuleJSON is one rule of a plan; its names are stable.

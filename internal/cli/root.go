@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/epitaph/epitaph/policy"
 )
 
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
@@ -91,6 +93,10 @@ func unknownCommand(root *cobra.Command, name string) error {
 // flags.
 func flagProblem(cmd *cobra.Command, err error) error {
 	var missing *pflag.NotExistError
+	var period *policy.PeriodError
+	if errors.As(err, &period) {
+		return usage(err.Error(), hintsOf(period.Hint)...)
+	}
 	if !errors.As(err, &missing) {
 		return usage(err.Error(), "see "+cmd.CommandPath()+" --help")
 	}
