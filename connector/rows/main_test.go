@@ -99,6 +99,16 @@ func (s *store) count(text string) int {
 	return n
 }
 
+// word runs a query for one text.
+func (s *store) word(text string) string {
+	s.Helper()
+	var w string
+	if err := s.db.QueryRow(text).Scan(&w); err != nil {
+		s.Fatalf("%s: %v", text, err)
+	}
+	return w
+}
+
 func (s *store) wantCount(text string, want int) {
 	s.Helper()
 	if got := s.count(text); got != want {

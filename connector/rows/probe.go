@@ -2,7 +2,11 @@ package rows
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"io"
 
 	"github.com/epitaph/epitaph/connector"
 )
@@ -79,17 +83,17 @@ func (c *Connector) place(ctx context.Context, l connector.Locator) (*table, key
 // probe looks for keys of one table. A key that the database cannot read must
 // not spoil the answer for the others, so the list is halved until it stands alone.
 func (c *Connector) probe(ctx context.Context, t *table, keys []key, set func(int, connector.Result)) {
-	var there map[connector.Locator]bool
+	var there map[connector.Locator]connector.Fingerprint
 	err := c.read(ctx, func(conn *sql.Conn) (err error) {
-		there, err = c.present(ctx, conn, t, keys)
+		there, err = c.prints(ctx, conn, t, keys)
 		return err
 	})
 	switch {
 	case err == nil:
 		for i, k := range keys {
 			set(i, connector.Result{State: connector.Gone, Reason: connector.Missing})
-			if there[locator(t, k, typed(c.d))] {
-				set(i, connector.Result{State: connector.Present, Reason: connector.Eligible})
+			if print := there[locator(t, k, typed(c.d))]; print != "" {
+				set(i, connector.Result{State: connector.Present, Reason: connector.Eligible, Print: print})
 			}
 		}
 	case len(keys) > 1 && c.d.classify(err) == refusedFailure:
@@ -108,6 +112,39 @@ func (c *Connector) probe(ctx context.Context, t *table, keys []key, set func(in
 			set(i, connector.Result{Reason: reason, Err: err})
 		}
 	}
+}
+
+// prints reads the rows of the keys and takes their fingerprints: a hash over
+// all columns as text, which tells nothing of them.
+func (c *Connector) prints(ctx context.Context, q querier, t *table, keys []key) (map[connector.Locator]connector.Fingerprint, error) {
+	there := make(map[connector.Locator]connector.Fingerprint, len(keys))
+	name := quoteTable(c.d, t)
+	pk, cols := of(c.d, name, t.pk), of(c.d, name, t.columns)
+	s := newStmt(c.d, "SELECT ", keyList(c.d, pk, t.pk))
+	for i, e := range cols {
+		s.add(", ", c.d.readText(e, t.columns[i]))
+	}
+	s.add(" FROM ", name, " WHERE ")
+	c.d.keyIn(s, pk, t.pk, keys)
+	err := s.each(ctx, q, len(pk)+len(cols), func(v []any) error {
+		k, ok := takeKey(v[:len(pk)])
+		if !ok {
+			return nil
+		}
+		at := locator(t, k, typed(c.d))
+		h := sha256.New()
+		fmt.Fprintf(h, "%q", at)
+		for _, x := range v[len(pk):] {
+			if text, ok := asText(x); ok {
+				fmt.Fprintf(h, ",%q", text)
+			} else {
+				io.WriteString(h, ",NULL")
+			}
+		}
+		there[at] = connector.Fingerprint(hex.EncodeToString(h.Sum(nil)[:16]))
+		return nil
+	})
+	return there, err
 }
 
 // present reads which of the keys exist.

@@ -19,10 +19,27 @@ import (
 // claims holds one connection, so claims of one process queue up there.
 type sqliteDialect struct{}
 
-// openSQLite opens the file, which must exist: a database that is not there is
-// not an empty database. Deleted content is overwritten (secure_delete), and
-// the journal mode is left as the application chose it.
+// openSQLite opens the file. Claims get one connection, so that they queue.
 func openSQLite(path string, reader bool, wait time.Duration) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", sqliteName(path, reader, wait))
+	if err == nil {
+		db.SetMaxOpenConns(sqliteConns(reader))
+	}
+	return db, err
+}
+
+func sqliteConns(reader bool) int {
+	if reader {
+		return 4
+	}
+	return 1
+}
+
+// sqliteName tells the driver what to open and how. The file must exist: a
+// database that is not there is not an empty database. Deleted content is
+// overwritten (secure_delete), and the journal mode is left as the application
+// chose it.
+func sqliteName(path string, reader bool, wait time.Duration) string {
 	q := url.Values{"mode": {"rw"}}
 	pragmas := []string{
 		fmt.Sprintf("busy_timeout(%d)", wait.Milliseconds()),
@@ -39,17 +56,7 @@ func openSQLite(path string, reader bool, wait time.Duration) (*sql.DB, error) {
 			"cache_size(-32768)", "cache_spill(0)", "wal_autocheckpoint(0)")
 	}
 	q["_pragma"] = pragmas
-	name := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
-	db, err := sql.Open("sqlite", name)
-	if err != nil {
-		return nil, err
-	}
-	if reader {
-		db.SetMaxOpenConns(4)
-	} else {
-		db.SetMaxOpenConns(1)
-	}
-	return db, nil
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 
 func (sqliteDialect) grammar() grammar {
