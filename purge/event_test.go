@@ -2,6 +2,7 @@ package purge_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"reflect"
@@ -17,7 +18,13 @@ import (
 	"github.com/epitaph/epitaph/purge"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(testserver.Wrap(m)) }
+func TestMain(m *testing.M) {
+	// Each world of the model has a ledger on disk; the command line may ask for more.
+	if err := flag.Set("rapid.checks", "40"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(testserver.Wrap(m))
+}
 
 // Promise 9. Whatever happens, no event shows a locator, a value, a person, or
 // the text of an error. The world is full of such text, and everything goes
