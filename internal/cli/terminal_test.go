@@ -119,3 +119,35 @@ func TestProgressOnATerminal(t *testing.T) {
 		t.Errorf("--quiet shows %q", screen)
 	}
 }
+
+// Colour is for terminals only, and for those who like it.
+func TestColourOnATerminal(t *testing.T) {
+	t.Parallel()
+	dir := manyExports(t, 3)
+	if out, err := command(t.Context(), dir, "purge").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, c := range []struct {
+		name   string
+		env    string
+		args   []string
+		colour bool
+	}{
+		{"terminal", "TERM=xterm", nil, true},
+		{"NO_COLOR", "NO_COLOR=1", nil, false},
+		{"--no-color", "TERM=xterm", []string{"--no-color"}, false},
+		{"dumb terminal", "TERM=dumb", nil, false},
+	} {
+		ours, theirs := terminal(t)
+		cmd := command(t.Context(), dir, append([]string{"trail"}, c.args...)...)
+		cmd.Env = append(os.Environ(), c.env)
+		cmd.Stdout = theirs
+		must(t, cmd.Start())
+		must(t, theirs.Close())
+		screen, _ := io.ReadAll(ours) // ends with EIO once the program has closed its side
+		must(t, cmd.Wait())
+		if got := strings.Contains(string(screen), "\x1b["); got != c.colour || !strings.Contains(string(screen), "gone 3") {
+			t.Errorf("%s: colour %t, want %t\n%q", c.name, got, c.colour, screen)
+		}
+	}
+}
