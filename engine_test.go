@@ -3,10 +3,12 @@ package epitaph_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,5 +171,40 @@ func TestOnlyAPurgeCanClaim(t *testing.T) {
 		Claim(context.Context, *connector.Query, []connector.Item) (connector.Claim, []connector.Result)
 	}); ok {
 		t.Error("what the planner is given can claim behind a type assertion")
+	}
+}
+
+// A stop while planning ends it at once; nothing has begun, so nothing is on
+// record.
+func TestStopWhilePlanning(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	stop := make(chan struct{})
+	var once sync.Once
+	e, err := epitaph.New(epitaph.Config{Policy: b.pol, Stores: map[string]connector.Connector{"disk": waiting{b.disk, func() { once.Do(func() { close(stop) }) }}}, Ledger: b.led})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = e.Purge(t.Context(), epitaph.PurgeOptions{Stop: stop})
+	if !errors.Is(err, context.Canceled) || !b.there() {
+		t.Errorf("got %v, file there: %t; want context.Canceled, true", err, b.there())
+	}
+	if n, _, err := b.led.Newest(t.Context()); n != 0 || err != nil {
+		t.Errorf("the ledger has %d entries (%v), want none", n, err)
+	}
+}
+
+// waiting is a connector whose scan tells that it began and waits for the end of
+// its context.
+type waiting struct {
+	connector.Connector
+	began func()
+}
+
+func (w waiting) Scan(ctx context.Context, _ *connector.Query, _ *connector.Survey) iter.Seq2[connector.Item, error] {
+	return func(yield func(connector.Item, error) bool) {
+		w.began()
+		<-ctx.Done()
+		yield(connector.Item{}, ctx.Err())
 	}
 }

@@ -82,7 +82,9 @@ func (e *Engine) Purge(ctx context.Context, o PurgeOptions) (purge.Report, error
 	}
 	p := o.Plan
 	if p == nil {
-		made, err := e.privatePlan(ctx, o)
+		planning, end := until(ctx, o.Stop) // no effect yet: it may be cut anywhere
+		made, err := e.privatePlan(planning, o)
+		end()
 		if err != nil {
 			return purge.Report{}, err
 		}
@@ -117,6 +119,19 @@ func (e *Engine) Purge(ctx context.Context, o PurgeOptions) (purge.Report, error
 	}
 	c.Stores = e.c.Stores
 	return purge.Run(ctx, e.c.Policy, p, c)
+}
+
+// until returns a context that ends with ctx or when stop is closed.
+func until(ctx context.Context, stop <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-stop:
+			cancel()
+		}
+	}()
+	return ctx, cancel
 }
 
 // privatePlan makes a plan in a directory that only this user can enter, and

@@ -56,7 +56,7 @@ func (a *app) conclude(err error) int {
 		return int(e)
 	}
 	if a.stopped() && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		a.complain("interrupted, nothing was begun that is not finished")
+		a.complain("interrupted", "run it again: what was begun is then finished")
 		return StatusInterrupted
 	}
 	if errors.Is(err, syscall.EPIPE) { // nobody reads the result any more
