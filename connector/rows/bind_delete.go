@@ -22,6 +22,11 @@ type node struct {
 	cyclic bool
 }
 
+// self reports that deleting a row of the table may take others of it.
+func (n *node) self() bool {
+	return slices.ContainsFunc(n.table.in, func(f *foreignKey) bool { return f.child == n.table && f.onDelete == cascade })
+}
+
 // bindDeletion follows the live foreign keys from the root and the links, and
 // puts the tables in an order in which they can go.
 func (b *binding) bindDeletion() {
@@ -67,8 +72,9 @@ func (b *binding) bindDeletion() {
 	b.order(byTable)
 	b.trusting = b.d.trusts() && !slices.ContainsFunc(b.nodes, func(n *node) bool {
 		// A cascade may meet a blocking edge between two tables it empties, or
-		// come round to the root. Then the order and the keys are ours to see to.
-		return n.cyclic || slices.ContainsFunc(n.table.out, func(f *foreignKey) bool {
+		// come round to the root, or leave rows that a trigger keeps, without a
+		// word. Then the order, the keys and the look are ours to see to.
+		return n.cyclic || n.table.triggers && n.table != b.root && n.link < 0 || slices.ContainsFunc(n.table.out, func(f *foreignKey) bool {
 			to := byTable[f.parent]
 			switch {
 			case to == nil || to == n && f.onDelete == cascade || f.onDelete == setNull || f.onDelete == setDefault:

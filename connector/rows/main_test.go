@@ -30,10 +30,13 @@ type store struct {
 // cutoff is the instant by which the tests decide what is due.
 var cutoff = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
+// systems are the databases of the tests.
+var systems = []string{"sqlite", "postgres"}
+
 // on runs f once for each database.
 func on(t *testing.T, f func(s *store)) {
 	t.Helper()
-	for _, system := range []string{"sqlite", "postgres"} {
+	for _, system := range systems {
 		t.Run(system, func(t *testing.T) {
 			t.Parallel()
 			f(open(t, system))
@@ -57,6 +60,9 @@ func open(t *testing.T, system string) *store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if system == "sqlite" {
+		s.db.SetMaxOpenConns(1) // so that a pragma holds for what follows it
+	}
 	t.Cleanup(func() { s.db.Close() })
 	if err := s.db.Ping(); err != nil {
 		t.Fatal(err)
@@ -77,6 +83,16 @@ func (s *store) connect(o rows.Options) *rows.Connector {
 		}
 	})
 	return c
+}
+
+func (s *store) connectChunk(n int) *rows.Connector { return s.connect(rows.Options{Chunk: n}) }
+
+// at is the locator of a row of a table in the default schema.
+func (s *store) at(table string, key any) connector.Locator {
+	if s.system == "postgres" {
+		table = "public." + table
+	}
+	return connector.Locator(fmt.Sprintf("%s/%v", table, key))
 }
 
 // do runs statements; each list is run on one connection.
@@ -117,8 +133,10 @@ func (s *store) wantCount(text string, want int) {
 }
 
 // stamp is the type of a naive timestamp column.
-func (s *store) stamp() string {
-	if s.system == "sqlite" {
+func (s *store) stamp() string { return stampOf(s.system) }
+
+func stampOf(system string) string {
+	if system == "sqlite" {
 		return "DATETIME"
 	}
 	return "timestamp"

@@ -314,7 +314,7 @@ func (cl *claim) deleteFrom(ctx context.Context, n *node, sets map[*table][]key,
 		return 0, err
 	}
 	switch {
-	case len(there) == 0 && (n.cyclic || n.table.triggers):
+	case len(there) == 0 && (n.cyclic || n.table.triggers || n.self()):
 		return int64(len(keys)), nil
 	case len(there) == 0:
 		return gone, nil

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -248,21 +249,45 @@ func (s *Server) Stop(t testing.TB) {
 	}
 }
 
-// Kill ends the server as a power cut would end it, without any farewell.
+// Kill ends the server and its children as a power cut would end them, without
+// any farewell.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
-	group := 0
-	if s.proc != nil {
-		group = s.proc.Pid
-	}
+	proc := s.proc
 	s.mu.Unlock()
-	if group != 0 {
-		_ = syscall.Kill(-group, syscall.SIGKILL)
+	if proc == nil {
+		return
+	}
+	// Stopped first, so that it has no more children while they are listed.
+	_ = proc.Signal(syscall.SIGSTOP)
+	for _, child := range children(proc.Pid) {
+		_ = syscall.Kill(child, syscall.SIGKILL)
 	}
 	if err := s.signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// children lists the processes whose parent is pid.
+func children(pid int) []int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	var out []int
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name of the program, in parentheses, may hold anything.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
+			continue
+		}
+		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+			out = append(out, child)
+		}
+	}
+	return out
 }
 
 // Start starts a server that was stopped or killed, on the same data and
