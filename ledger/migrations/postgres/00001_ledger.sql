@@ -27,14 +27,14 @@ CREATE TABLE answers (intent BIGINT NOT NULL, outcome BIGINT NOT NULL, PRIMARY K
 CREATE TABLE open_intents (number BIGINT PRIMARY KEY, items BIGINT NOT NULL);
 
 -- +goose StatementBegin
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
   RAISE EXCEPTION 'the ledger is insert-only: % cannot be changed', TG_TABLE_NAME;
 END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION refuse_unless_pruned() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse_unless_pruned() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE last BIGINT;
 BEGIN
   last := CASE TG_TABLE_NAME
@@ -50,7 +50,7 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION refuse_unless_sealing() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION refuse_unless_sealing() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
   IF TG_OP = 'DELETE' AND OLD.number <= (SELECT coalesce(max(minimum), 0) FROM prunes) THEN
     RETURN OLD;
