@@ -172,9 +172,8 @@ func cutPoints(t *testing.T) []cutPoint {
 // the same stores, no live pointer to a dead blob, no blob without a pointer,
 // and a ledger that says the same of every item, counted once. (Promise 2.)
 //
-// Seen to fail when the intent was written after the claim of the parts, when
-// roots were erased before parts, when an open intent was closed without
-// looking, and when a part erased by the dead run was called MISSING.
+// Seen to fail with roots erased before parts, without the resume, with a part
+// that the dead run erased called MISSING, and with shared parts erased.
 func TestCrashAnywhereAndRunAgain(t *testing.T) {
 	t.Parallel()
 	whole := newWorld(t)

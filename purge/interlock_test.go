@@ -30,7 +30,7 @@ func (c clocked) Scan(ctx context.Context, q *connector.Query, s *connector.Surv
 
 // Promise 5. Every interlock stops the run before the first deletion, in its own
 // words, is in the ledger, and is lifted only by its own name. Seen to fail with
-// each check left out, one by one.
+// the stop left out, and with the clock compared to a stopped run's own entries.
 func TestInterlocks(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

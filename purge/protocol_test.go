@@ -208,7 +208,8 @@ func TestRowThatSurvivedItsPartsIsAnIncident(t *testing.T) {
 }
 
 // Promises 3 and 4. What changed between plan and purge stays and is drift;
-// what is due but not in the plan is not touched.
+// what is due but not in the plan is not touched. Seen to fail with the
+// fingerprints of parts not compared.
 func TestDriftStaysAndNothingOutsideThePlanIsTouched(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
