@@ -52,13 +52,3 @@ func pick(pol *policy.Policy, names []string) error {
 	}
 	return nil
 }
-
-// selected reports whether a rule is among the names; none means all.
-func selected(names []string, rule string) bool {
-	for _, n := range names {
-		if n == rule {
-			return true
-		}
-	}
-	return len(names) == 0
-}

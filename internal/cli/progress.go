@@ -18,7 +18,6 @@ type progress struct {
 	p    *mpb.Progress
 	bar  *mpb.Bar
 	rule string
-	seen int64
 }
 
 func (a *app) newProgress() *progress {

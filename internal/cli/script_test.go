@@ -112,15 +112,16 @@ func recorder(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-// sql DSN STATEMENT
+// sql DSN STATEMENT: with ! the database refuses it.
 func runSQL(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
+	if len(args) != 2 {
 		ts.Fatalf("usage: sql dsn statement")
 	}
 	db, _ := open(ts, args[0])
 	defer db.Close()
-	_, err := db.Exec(args[1])
-	ts.Check(err)
+	if _, err := db.Exec(args[1]); neg == (err == nil) {
+		ts.Fatalf("%v (refusal wanted: %t)", err, neg)
+	}
 }
 
 // rows DSN N TABLE[ WHERE…]: the table has exactly so many rows.

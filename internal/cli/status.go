@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/epitaph/epitaph"
+	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/plan"
 	"github.com/epitaph/epitaph/policy"
 	"github.com/epitaph/epitaph/purge"
@@ -84,6 +85,8 @@ func explain(err error) *problem {
 		return &problem{StatusInterlock, "stopped before the first deletion: " + lock.Error(), hintsOf(lock.Hint)}
 	case errors.As(err, &bad):
 		return usage(bad.Error(), hintsOf(bad.Hint)...)
+	case errors.Is(err, ledger.ErrAltered), errors.Is(err, ledger.ErrBehind):
+		return &problem{StatusLedger, "the ledger does not verify: somebody changed it, or it is an old copy", []string{"keep it as it is and find out what happened, before anything is purged"}}
 	case errors.Is(err, epitaph.ErrDeclined):
 		return &problem{status: StatusInterrupted, text: "declined; nothing was touched"}
 	default:

@@ -106,6 +106,9 @@ func (a *app) openLedgerAt(ctx context.Context, dsn string, write bool) (*ledger
 	c := ledger.Config{Clock: a.env.Now}
 	if write {
 		l, err := ledger.Open(ctx, dsn, c)
+		if errors.Is(err, ledger.ErrAltered) || errors.Is(err, ledger.ErrBehind) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, usage("cannot open the ledger: "+cause(err), "without a ledger nothing is done; see the line ledger: in the policy, and who may write there")
 		}
