@@ -45,15 +45,17 @@
 //
 // # SQLite
 //
-// Deleted content is overwritten. When no claim on the database is open, and
-// no other process was reading an older snapshot, text deleted through this
-// connector is in neither the database file nor its WAL: the end of Erase
-// copies the WAL back and truncates it, unless another claim of this connector
-// is waiting for its turn, and then that one does, but every eighth at the
-// latest. Close tries once more, waits for readers, and fails when it cannot.
-// What SQLite itself left in unused space before, such as a copy from a page
-// that was split while secure_delete was off, goes only by VACUUM. The journal
-// mode stays as it was found.
+// Deleted content is overwritten (secure_delete), and so are the copies of it
+// that SQLite leaves in unused parts of pages and on free pages (see scrub.go).
+// After Close, text deleted through this connector is in neither the database
+// file nor its WAL. After Erase the same holds as soon as no claim is open,
+// but for the copies in unused parts of a database of more than 4096 pages: it
+// is the end of Erase that sees to it, unless another claim of this connector
+// waits for its turn, and then that one does, but every eighth at the latest.
+// While another process reads an older state, the WAL cannot be truncated;
+// Close then waits, and fails if it is in vain. The journal mode stays as it
+// was found. What lies outside of these files, such as freed blocks of the file
+// system, backups and the index of a full-text search, is out of reach.
 package rows
 
 import (
@@ -95,6 +97,7 @@ type Connector struct {
 	cat   *catalog
 	bound map[*connector.Query]*binding
 	open  map[connector.Locator]bool // held by claims on a database with one writer
+	dirty map[string]bool            // tables of SQLite to scrub
 }
 
 var _ connector.Connector = (*Connector)(nil)
@@ -118,7 +121,7 @@ func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 	if o.StatementTimeout <= 0 {
 		o.StatementTimeout = 2 * time.Minute
 	}
-	c := &Connector{o: o, bound: map[*connector.Query]*binding{}, open: map[connector.Locator]bool{}}
+	c := &Connector{o: o, bound: map[*connector.Query]*binding{}, open: map[connector.Locator]bool{}, dirty: map[string]bool{}}
 	switch at.system {
 	case sqliteSystem:
 		c.d = sqliteDialect{}
@@ -144,11 +147,9 @@ func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 func (c *Connector) Close() error {
 	var err error
 	if _, ok := c.d.(sqliteDialect); ok {
-		if c.unflushed.Load() > 0 {
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			err = c.withConn(ctx, c.writer, func(conn *sql.Conn) error { return c.flushWAL(ctx, conn, c.o.LockTimeout) })
-			cancel()
-		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		err = c.settle(ctx)
+		cancel()
 		err = errors.Join(err, c.reader.Close())
 	}
 	return errors.Join(err, c.writer.Close())
