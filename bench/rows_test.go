@@ -44,10 +44,27 @@ func settle() { unix.Sync() }
 // due is the number of due records, ten rows each.
 func due() int { return number("BENCH_RECORDS", 116_000) }
 
-func generate(b testing.TB, db *sql.DB, dialect string, dir string) demo.Summary {
+// order says how the ages of the records stand to their ids.
+type order bool
+
+// The orders. Strewn is the worse for every contender: each batch touches pages
+// all over the tables and indexes.
+const (
+	inOrder order = true // as inserted: the application's own
+	strewn  order = false
+)
+
+func (o order) String() string {
+	if o == inOrder {
+		return "ids in order of age"
+	}
+	return "ages strewn over the ids"
+}
+
+func generate(b testing.TB, db *sql.DB, dialect string, o order) demo.Summary {
 	b.Helper()
-	s, err := demo.Generate(b.Context(), demo.Options{DB: db, Dialect: dialect, Records: due() * 10 / 6, Seed: 1,
-		Now: time.Now(), Dir: dir, Files: dir != ""})
+	s, err := demo.Generate(b.Context(), demo.Options{DB: db, Dialect: dialect, Records: (due()*10 + 5) / 6, Seed: 1,
+		Now: time.Now(), InOrder: bool(o)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -97,15 +114,19 @@ func timed(b testing.TB, f func() error) time.Duration {
 // BenchmarkPostgres purges recorder data beside one cascading DELETE of the
 // same, and beside a loop that deletes record by record as the recorder did.
 func BenchmarkPostgres(b *testing.B) {
-	for range b.N {
-		postgres(b)
+	for _, o := range []order{inOrder, strewn} {
+		b.Run(strings.ReplaceAll(o.String(), " ", "-"), func(b *testing.B) {
+			for range b.N {
+				postgres(b, o)
+			}
+		})
 	}
 }
 
-func postgres(b *testing.B) {
+func postgres(b *testing.B, o order) {
 	template := testserver.PostgresDurable(b)
 	source := connect(b, "pgx", template)
-	s := generate(b, source, demo.Postgres, "")
+	s := generate(b, source, demo.Postgres, o)
 	must(b, source, "VACUUM (FREEZE, ANALYZE)")
 	var settings [3]string
 	if err := source.QueryRowContext(b.Context(), "SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('server_version')").
@@ -150,7 +171,7 @@ func postgres(b *testing.B) {
 			i+1, raw[i], us[i], r.cpu, r.peak>>20, loop[i], orm[i], few)
 	}
 	durable := fmt.Sprintf("PostgreSQL %s, fsync=%s, synchronous_commit=%s; ledger flushed", settings[2], settings[0], settings[1])
-	what := fmt.Sprintf("%d due records, %d rows, PostgreSQL", s.Due, s.Due*10)
+	what := fmt.Sprintf("%d due records, %d rows, PostgreSQL, %s", s.Due, s.Due*10, o)
 	figures.add(b, what, "a loop as the recorder's ORM does it", median(us), median(orm), fmt.Sprintf("the loop ran on %d records and is scaled", few))
 	figures.add(b, what, "a loop of one `DELETE` for each record", median(us), median(loop), "scaled too")
 	figures.add(b, what, "one cascading `DELETE`", median(us), median(raw), durable)
@@ -282,19 +303,23 @@ func exec1(b testing.TB, db *sql.DB, text string, args ...any) error {
 // driver with the settings that Epitaph uses: foreign keys, WAL, full
 // synchronisation, secure_delete, and the WAL emptied at the end.
 func BenchmarkSQLite(b *testing.B) {
-	for range b.N {
-		sqlite(b)
+	for _, o := range []order{inOrder, strewn} {
+		b.Run(strings.ReplaceAll(o.String(), " ", "-"), func(b *testing.B) {
+			for range b.N {
+				sqlite(b, o)
+			}
+		})
 	}
 }
 
 const sqliteSettings = "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)" +
 	"&_pragma=secure_delete(1)&_txlock=immediate"
 
-func sqlite(b *testing.B) {
+func sqlite(b *testing.B, o order) {
 	dir := b.TempDir()
 	template := filepath.Join(dir, "template.db")
 	source := connect(b, "sqlite", "file:"+template+sqliteSettings)
-	s := generate(b, source, demo.SQLite, "")
+	s := generate(b, source, demo.SQLite, o)
 	must(b, source, "PRAGMA wal_checkpoint(TRUNCATE)")
 	source.Close()
 	copied := func(f func(db *sql.DB, path string) time.Duration) time.Duration {
@@ -334,6 +359,6 @@ func sqlite(b *testing.B) {
 		}))
 		b.Logf("round %d: raw DELETE %v, epitaph %v (cpu %v, %d MB)", i+1, raw[i], us[i], r.cpu, r.peak>>20)
 	}
-	figures.add(b, fmt.Sprintf("%d due records, %d rows, SQLite", s.Due, s.Due*10), "one cascading `DELETE`", median(us), median(raw),
+	figures.add(b, fmt.Sprintf("%d due records, %d rows, SQLite, %s", s.Due, s.Due*10, o), "one cascading `DELETE`", median(us), median(raw),
 		"both: WAL, synchronous=FULL, secure_delete, WAL emptied; ledger flushed")
 }

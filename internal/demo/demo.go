@@ -51,6 +51,10 @@ type Options struct {
 	// DueShare of the records and exports are between 15 and 180 days old; the
 	// others are at most 12 days old. 0 means 0.6.
 	DueShare float64
+	// InOrder gives older records lower ids, as an application does that inserts
+	// them as they come. Otherwise ages are strewn over the ids, so that any
+	// prefix has about the same share of due records.
+	InOrder bool
 	// Children is the number of rows that go with a record, over its three
 	// child tables; 0 means 9.
 	Children int
@@ -170,6 +174,17 @@ func (g *generator) age(due bool) time.Duration {
 	return time.Duration(g.rng.Int64N(int64(12*24*time.Hour/time.Second))) * time.Second
 }
 
+// ageOf returns the age of record i in the same ranges, falling with i.
+func (g *generator) ageOf(i int, due bool) time.Duration {
+	const day = 24 * time.Hour
+	all := int(float64(g.o.Records) * g.o.DueShare)
+	from, to := 180*day, 15*day
+	if !due {
+		i, all, from, to = i-all, g.o.Records-all, 12*day, 0
+	}
+	return from - (from-to)/time.Duration(all)*time.Duration(i) - time.Duration(g.rng.Int64N(int64((from-to)/time.Duration(all))+1))
+}
+
 // projects makes the projects, whose rows outlive all transcripts, with a note
 // and an audit event each.
 func (g *generator) projects() []int {
@@ -188,9 +203,14 @@ func (g *generator) projects() []int {
 
 // record makes one transcript with its children and its audio.
 func (g *generator) record(i int, projects []int) error {
-	// Spread the due ones evenly, so that any prefix has about the same share.
 	due := int(float64(i+1)*g.o.DueShare) > int(float64(i)*g.o.DueShare)
+	if g.o.InOrder {
+		due = i < int(float64(g.o.Records)*g.o.DueShare)
+	}
 	at := g.now.Add(-g.age(due))
+	if g.o.InOrder {
+		at = g.now.Add(-g.ageOf(i, due))
+	}
 	var project any
 	if i%2 == 0 {
 		project = projects[g.rng.IntN(len(projects))]

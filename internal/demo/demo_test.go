@@ -116,3 +116,21 @@ func TestSameSeedSameData(t *testing.T) {
 		t.Error("another seed gave the same data")
 	}
 }
+
+func TestInOrderAgesFallWithTheIDs(t *testing.T) {
+	t.Parallel()
+	db := open(t, "sqlite", "file:"+filepath.Join(t.TempDir(), "app.db"))
+	s, err := demo.Generate(t.Context(), demo.Options{DB: db, Dialect: demo.SQLite, Records: 100, Seed: 3, Now: now, InOrder: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Due != 60 {
+		t.Errorf("due: got %d, want 60", s.Due)
+	}
+	if got := number(t, db, "SELECT count(*) FROM transcripts WHERE created_at < '2026-11-05 12:00:01'"); got != 60 {
+		t.Errorf("records older than fifteen days: got %d, want 60", got)
+	}
+	if got := number(t, db, "SELECT count(*) FROM transcripts a JOIN transcripts b ON b.id = a.id + 1 WHERE b.created_at < a.created_at"); got != 0 {
+		t.Errorf("%d records are older than the one before", got)
+	}
+}

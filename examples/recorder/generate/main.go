@@ -50,7 +50,7 @@ func generate(ctx context.Context, args []string, out io.Writer) error {
 	defer db.Close()
 	s, err := demo.Generate(ctx, demo.Options{
 		DB: db, Dialect: dialect, Dir: *dir, Files: *dir != "", Records: *records, Seed: *seed,
-		Now: time.Now(), DueShare: *due, Missing: *missing,
+		Now: time.Now(), DueShare: *due, Missing: *missing, InOrder: true,
 	})
 	if err != nil {
 		return err
