@@ -303,7 +303,10 @@ func (l *Ledger) writeEntries(ctx context.Context, tx *txn, group []*request, si
 	if len(entries) == 0 {
 		return nil
 	}
-	next := l.tail.clone()
+	// Until the commit the tail is ahead of the ledger: whatever fails from here
+	// on, the next flush reads it again.
+	next := l.tail
+	l.tail = tail{}
 	if err := tx.insertEntries(ctx, size+1, entries, token); err != nil {
 		return err
 	}
@@ -323,9 +326,8 @@ func (l *Ledger) writeEntries(ctx context.Context, tx *txn, group []*request, si
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	l.tail = *next
-	if entries[len(entries)-1].kind == string(Copied) {
-		l.tail = tail{} // to be looked at before anything is appended
+	if entries[len(entries)-1].kind != string(Copied) { // which is to be looked at before anything is appended
+		l.tail = next
 	}
 	return nil
 }

@@ -42,17 +42,6 @@ func newTail(size int64) *tail {
 	return &tail{size: size, marks: map[string]*bitmap{}, firstAt: math.MaxInt64, lastAt: math.MinInt64}
 }
 
-func (t *tail) clone() *tail {
-	c := *t
-	c.hashes = slices.Clone(t.hashes)
-	c.marks = make(map[string]*bitmap, len(t.marks))
-	for k, v := range t.marks {
-		b := *v
-		c.marks[k] = &b
-	}
-	return &c
-}
-
 // marksOf are the keys under which an entry is found.
 func marksOf(r *record, visit func(key string)) {
 	visit("kind " + r.kind)
