@@ -25,7 +25,8 @@ var allowed = map[string][]string{
 	"report":                {"ledger", "proof"},
 	"purge":                 {"connector", "policy", "plan", "ledger"},
 	"custody":               {"connector", "ledger", "purge"},
-	"session":               {"connector", "ledger", "purge"},
+	// A session is a directory tree by nature: it resolves paths as files does.
+	"session":               {"connector", "connector/files", "ledger", "purge"},
 	".":                     {"connector", "policy", "plan", "ledger", "proof", "report", "purge", "custody", "session"},
 	"internal/daemon":       {"."},
 	"internal/server":       {"."},
