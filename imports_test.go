@@ -16,15 +16,15 @@ const module = "github.com/epitaph/epitaph"
 // outside its tests. A name that ends in /... stands for the package and all
 // below it. A package that is not listed may not exist.
 var allowed = map[string][]string{
-	"connector":             {},
-	"proof":                 {},
-	"ledger":                {"proof"},
-	"policy":                {"connector"},
-	"connector/...":         {"connector"},
-	"plan":                  {"connector", "policy"},
-	"report":                {"ledger", "proof"},
-	"purge":                 {"connector", "policy", "plan", "ledger"},
-	"custody":               {"connector", "ledger", "purge"},
+	"connector":     {},
+	"proof":         {},
+	"ledger":        {"proof"},
+	"policy":        {"connector"},
+	"connector/...": {"connector"},
+	"plan":          {"connector", "policy"},
+	"report":        {"ledger", "proof"},
+	"purge":         {"connector", "policy", "plan", "ledger"},
+	"custody":       {"connector", "ledger", "purge"},
 	// A session is a directory tree by nature: it resolves paths as files does.
 	"session":               {"connector", "connector/files", "ledger", "purge"},
 	".":                     {"connector", "policy", "plan", "ledger", "proof", "report", "purge", "custody", "session"},

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -63,8 +64,9 @@ func sessionPrint(st *unix.Statx_t, r record) connector.Fingerprint {
 func (t tree) Probe(ctx context.Context, at []connector.Locator) []connector.Result {
 	out := make([]connector.Result, len(at))
 	absent := false
+	lost := t.s.still()
 	for i, l := range at {
-		if err := ctx.Err(); err != nil {
+		if err := cmp.Or(ctx.Err(), lost); err != nil {
 			out[i] = connector.Result{Reason: connector.Unreachable, Err: err}
 			continue
 		}
@@ -170,6 +172,7 @@ func (t tree) Claim(ctx context.Context, _ *connector.Query, items []connector.I
 	c := &claim{t: t, held: make([]heldItem, len(items))}
 	out := make([]connector.Result, len(items))
 	absent := false
+	lost := t.s.still()
 	for i, it := range items {
 		h := &c.held[i]
 		h.fd, h.print = -1, it.Print
@@ -178,7 +181,7 @@ func (t tree) Claim(ctx context.Context, _ *connector.Query, items []connector.I
 			out[i] = connector.Result{Reason: connector.Invalid, Err: errInvalid}
 			continue
 		}
-		if err := ctx.Err(); err != nil {
+		if err := cmp.Or(ctx.Err(), lost); err != nil {
 			out[i] = connector.Result{Reason: connector.Unreachable, Err: err}
 			continue
 		}
