@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -72,6 +73,8 @@ type app struct {
 	global globals
 	// stop is closed by the first interrupt.
 	stop chan struct{}
+	// deaf is set while signals are passed on to a program: they are not for us.
+	deaf atomic.Bool
 }
 
 // globals are the flags that every command takes.
@@ -92,7 +95,9 @@ func (a *app) listen(ctx context.Context, cancel context.CancelFunc) {
 		case <-ctx.Done():
 			return
 		case <-a.env.Signals:
-			if n == 1 {
+			if a.deaf.Load() {
+				n--
+			} else if n == 1 {
 				close(a.stop)
 			} else {
 				cancel()
