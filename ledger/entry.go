@@ -24,6 +24,12 @@ const (
 	Outcome     Kind = "outcome"   // what became of the batch of an intent
 	Incident    Kind = "incident"  // something a person must look at
 
+	// The kinds that stand for files which applications register. Each item is
+	// an operation, with its fields in Values.
+	CustodyOperations Kind = "custody.operations" // what applications say they did
+	CustodyLooks      Kind = "custody.looks"      // what was seen of due clean-ups, and tried
+	CustodyWord       Kind = "custody.word"       // a person's word that a clean-up is done
+
 	// The kinds the ledger itself appends.
 	SealedOff  Kind = "ledger.sealed-off" // sealed texts were destroyed
 	Pruned     Kind = "ledger.pruned"     // a prefix of the ledger was let go
