@@ -15,7 +15,7 @@ func TestReferencePage(t *testing.T) {
 	}
 	page := string(text)
 	for _, keys := range [][]string{
-		topKeys, limitsKeys, ruleKeys, storeKeys[Rows], storeKeys[Files], storeKeys[Objects],
+		topKeys, ledgerKeys, checkpointKeys, witnessKeys, limitsKeys, ruleKeys, storeKeys[Rows], storeKeys[Files], storeKeys[Objects],
 		partKeys[Rows], partKeys[Files], partKeys[Objects],
 	} {
 		for _, k := range keys {

@@ -58,13 +58,9 @@ func (p *Policy) hash() [32]byte { return sha256.Sum256(p.Canonical()) }
 func canonicalParts(parts []Part) []any {
 	list := []any{}
 	for _, part := range parts {
-		columns := []string{}
-		for _, c := range part.Want.ReferencedBy {
-			columns = append(columns, columnString(c))
-		}
 		list = append(list, map[string]any{
 			"kind": part.Kind, "store": part.Store.String(), "path": part.Path.String(),
-			"referenced_by": columns, "when": part.Want.When, "buckets": part.Buckets,
+			"referenced_by": columnStrings(part.Want.ReferencedBy), "when": part.Want.When, "buckets": part.Buckets,
 		})
 	}
 	return list
@@ -77,7 +73,19 @@ func canonicalLinks(links []connector.Link) []any {
 		for _, pair := range l.On {
 			on = append(on, columnString(pair.Column)+" = "+columnString(pair.Equals))
 		}
-		list = append(list, map[string]any{"table": l.Table, "on": on, "where": l.Where})
+		link := map[string]any{"table": l.Table, "on": on, "where": l.Where}
+		if len(l.ReferencedBy) > 0 {
+			link["referenced_by"] = columnStrings(l.ReferencedBy)
+		}
+		list = append(list, link)
+	}
+	return list
+}
+
+func columnStrings(columns []connector.Column) []string {
+	list := []string{}
+	for _, c := range columns {
+		list = append(list, columnString(c))
 	}
 	return list
 }

@@ -33,6 +33,9 @@ func TestSchemaHasTheParsersKeys(t *testing.T) {
 		return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(drop, k) })
 	}
 	same("policy", root, topKeys)
+	same("ledger", root.Defs["ledger"], ledgerKeys)
+	same("checkpoints", root.Defs["checkpoints"], checkpointKeys)
+	same("witness", root.Defs["witness"], witnessKeys)
 	same("limits", root.Defs["limits"], limitsKeys)
 	same("limits of a rule", root.Defs["ruleLimits"], without(limitsKeys, "clock_jump"))
 	same("rule of rows", root.Defs["rowRule"], without(ruleKeys, "files", "objects"))

@@ -25,7 +25,7 @@ type parser struct {
 func Parse(name string, src []byte, vars Lookup) (*Policy, error) {
 	p := &parser{
 		reader: newReader(name, src, vars),
-		policy: &Policy{Path: name, Zone: time.UTC, Enabled: true, Ledger: "sqlite:epitaph.db"},
+		policy: &Policy{Path: name, Zone: time.UTC, Enabled: true, Ledger: "sqlite:epitaph.db", LedgerOptions: LedgerOptions{Retain: DefaultLedgerRetain()}},
 	}
 	if root := p.document(src); root != nil {
 		p.top(root)
@@ -39,7 +39,7 @@ func Parse(name string, src []byte, vars Lookup) (*Policy, error) {
 
 // keys of each mapping in the grammar; the JSON Schema has the same.
 var (
-	topKeys    = []string{"version", "ledger", "stores", "rules", "limits", "schedule", "zone", "enabled", "dry_run"}
+	topKeys    = []string{"version", "ledger", "checkpoints", "stores", "rules", "limits", "schedule", "zone", "enabled", "dry_run"}
 	limitsKeys = []string{"items", "share", "missing", "clock_jump"}
 )
 
@@ -75,6 +75,9 @@ func (p *parser) top(root *yaml.Node) {
 	} else {
 		p.add(pos(root), "the policy has no stores", "add stores: with the databases and directories it speaks of")
 	}
+	if n, ok := f["checkpoints"]; ok {
+		p.checkpoints(n.val)
+	}
 	if n, ok := f["rules"]; ok {
 		p.rules(n.val)
 	} else {
@@ -91,20 +94,6 @@ func (p *parser) version(root *yaml.Node, f map[string]field) {
 	case n.val.Kind != yaml.ScalarNode || n.val.Tag != "!!int" || n.val.Value != "1":
 		p.add(pos(n.val), "this version of the policy is not known", "write version: 1")
 	}
-}
-
-var ledgerScheme = regexp.MustCompile(`^(sqlite:.|postgres(ql)?://)`)
-
-func (p *parser) ledger(n *yaml.Node) {
-	v, ok := p.text(n, "ledger")
-	if !ok {
-		return
-	}
-	if !ledgerScheme.MatchString(v.text) {
-		p.problem(v, 0, "the ledger is neither sqlite: nor postgres://", "write ledger: sqlite:epitaph.db")
-		return
-	}
-	p.policy.Ledger = v.text
 }
 
 // enabled reads a switch, and when it is off says by what.

@@ -11,7 +11,7 @@ import (
 
 // The keys of a part, by kind.
 var partKeys = map[StoreKind][]string{
-	Rows:    {"rows", "on", "where"},
+	Rows:    {"rows", "on", "where", "referenced_by"},
 	Files:   {"files", "referenced_by", "when"},
 	Objects: {"objects", "referenced_by", "when"},
 }
@@ -67,7 +67,7 @@ func (p *parser) part(n *yaml.Node, r *Rule, seen map[string]bool) {
 			p.add(pos(ref.key), "referenced_by needs a template with exactly one reference",
 				"the referencing columns are compared with the value of that reference")
 		}
-		p.referencedBy(ref, r, &part)
+		part.Want.ReferencedBy = p.referencedBy(ref, r)
 	}
 	if !ok {
 		return
@@ -192,7 +192,7 @@ func sameTable(name, table string) bool {
 	return name == table || name != "" && strings.HasSuffix(table, "."+name)
 }
 
-func (p *parser) referencedBy(f field, r *Rule, part *Part) {
+func (p *parser) referencedBy(f field, r *Rule) (columns []connector.Column) {
 	for _, n := range p.list(f.val, "referenced_by") {
 		v, ok := p.text(n, "referenced_by")
 		if !ok {
@@ -208,11 +208,10 @@ func (p *parser) referencedBy(f field, r *Rule, part *Part) {
 		case r.Store != "" && list[0] != r.Store:
 			p.problem(v, 0, fmt.Sprintf("referenced_by must be in the rule's own store %s", r.Store), "")
 		default:
-			part.Want.ReferencedBy = append(part.Want.ReferencedBy, connector.Column{
-				Table: strings.Join(list[1:len(list)-1], "."), Column: list[len(list)-1],
-			})
+			columns = append(columns, connector.Column{Table: strings.Join(list[1:len(list)-1], "."), Column: list[len(list)-1]})
 		}
 	}
+	return columns
 }
 
 // link reads a part of rows.
@@ -244,6 +243,13 @@ func (p *parser) link(f map[string]field, r *Rule) {
 	}
 	if n, ok := f["on"]; ok {
 		link.On = p.on(n.val, r, table)
+	}
+	if n, ok := f["referenced_by"]; ok {
+		if len(link.On) != 1 {
+			p.add(pos(n.key), "referenced_by of linked rows needs an on with exactly one equation",
+				"the referencing columns are compared with the linked table's side of on")
+		}
+		link.ReferencedBy = p.referencedBy(n, r)
 	}
 	r.Links = append(r.Links, link)
 }

@@ -15,9 +15,13 @@ import (
 type Policy struct {
 	// Path is the file's name as given, for messages.
 	Path   string
-	Ledger string  // DSN: "sqlite:epitaph.db" (relative to the file's folder) or "postgres://…"
-	Stores []Store // in the order of the file
-	Rules  []Rule  // in the order of the file
+	Ledger string // DSN: "sqlite:epitaph.db" (relative to the file's folder) or "postgres://…"
+	// LedgerOptions and Checkpoints are about the ledger; they are not part of Hash,
+	// for they decide nothing about the data.
+	LedgerOptions LedgerOptions
+	Checkpoints   Checkpoints
+	Stores        []Store // in the order of the file
+	Rules         []Rule  // in the order of the file
 	// Limits has the defaults filled in.
 	Limits Limits
 	// Enabled is the switch of the whole policy. When it is off, every rule is.
