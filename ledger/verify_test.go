@@ -157,6 +157,35 @@ func TestReceipts(t *testing.T) {
 	})
 }
 
+// A result of one intent may not be shown as that of another's item.
+func TestReceiptBindsResultToItem(t *testing.T) {
+	l := open(t, "sqlite:"+filepath.Join(t.TempDir(), "l.db"))
+	k := newKeys(t, l)
+	var rs []*proof.Receipt
+	for i := range 2 {
+		e := anIntent(4)
+		for j := range e.Items {
+			e.Items[j] = ledger.Item{Locator: fmt.Sprintf("%d/%d", i, j)}
+		}
+		mustAppend(t, l, anOutcome(mustAppend(t, l, e), 4))
+	}
+	checkpoint(t, l, signing(k))
+	for _, item := range []string{"0/1", "0/2", "1/1"} {
+		r, err := l.ProveItem(t.Context(), item, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, r[0], k.Trust())
+		rs = append(rs, r[0])
+	}
+	for _, other := range rs[1:] {
+		mixed := &proof.Receipt{Checkpoint: rs[0].Checkpoint, Entries: []proof.Inclusion{other.Entries[0], rs[0].Entries[1]}}
+		if shown, err := mixed.Check(k.Trust()); err == nil {
+			t.Errorf("the result of another item was believed: %+v", shown.Entries)
+		}
+	}
+}
+
 // check writes, reads and checks a receipt.
 func check(t *testing.T, r *proof.Receipt, trust proof.Trust) *proof.Shown {
 	t.Helper()
