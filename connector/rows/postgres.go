@@ -89,14 +89,16 @@ func isString(typ string) bool {
 	return typ == "text" || typ == "character varying"
 }
 
+// textIn asks by a join rather than by = ANY, so that texts can be compared by
+// a hash, which the rules of a collation make many times cheaper.
 func (d postgresDialect) textIn(s *stmt, expr string, c, like *column, texts []string) {
 	switch {
 	case isString(c.typ):
-		s.add(expr, " = ANY(", s.arg(texts), "::text[])")
+		s.add(expr, " IN (SELECT unnest(", s.arg(texts), "::text[]))")
 	case c.typ == like.typ && c.typ != "bpchar":
-		s.add(expr, " = ANY(", s.arg(texts), "::text[]::", c.typ, "[])")
+		s.add(expr, " IN (SELECT unnest(", s.arg(texts), "::text[]::", c.typ, "[]))")
 	default:
-		s.add(expr, "::text = ANY(", s.arg(texts), "::text[])")
+		s.add(expr, "::text IN (SELECT unnest(", s.arg(texts), "::text[]))")
 	}
 }
 

@@ -50,8 +50,9 @@
 // After Close, text deleted through this connector is in neither the database
 // file nor its WAL. After Erase the same holds as soon as no claim is open,
 // but for the copies in unused parts of a database of more than 4096 pages: it
-// is the end of Erase that sees to it, unless another claim of this connector
-// waits for its turn, and then that one does, but every eighth at the latest.
+// is the end of Erase that sees to it, unless it did less than 0.3 seconds ago
+// or another claim of this connector waits for its turn; then a later one does,
+// every eighth at the latest.
 // While another process reads an older state, the WAL cannot be truncated;
 // Close then waits, and fails if it is in vain. The journal mode stays as it
 // was found. What lies outside of these files, such as freed blocks of the file
@@ -92,6 +93,7 @@ type Connector struct {
 	reader, writer *sql.DB // one and the same but for SQLite
 	waiting        atomic.Int32
 	unflushed      atomic.Int32 // erasures since the WAL of SQLite was truncated
+	flushed        time.Time    // when that was; guarded by the only writer
 
 	mu    sync.Mutex
 	cat   *catalog

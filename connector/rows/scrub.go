@@ -15,6 +15,10 @@ import (
 // files of SQLite also when another claim waits.
 const flushEvery = 8
 
+// flushPause is the time within which erasures share a flush, so that a run of
+// quick batches does not spend itself on it.
+const flushPause = 300 * time.Millisecond
+
 // scrubPages is the largest database, in pages, that is scrubbed at the end of
 // an Erase. A larger one is scrubbed by Close.
 const scrubPages = 4096
@@ -36,7 +40,8 @@ func (cl *claim) flush(ctx context.Context) {
 		}
 	}
 	c.mu.Unlock()
-	if n := c.unflushed.Add(1); c.waiting.Load() > 0 && n < flushEvery {
+	n, busy := c.unflushed.Add(1), c.waiting.Load() > 0 || time.Since(c.flushed) < flushPause
+	if busy && n < flushEvery {
 		return
 	}
 	var pages int64
@@ -45,6 +50,7 @@ func (cl *claim) flush(ctx context.Context) {
 		_ = c.scrub(ctx, cl.conn)
 	}
 	_ = c.flushWAL(ctx, cl.conn, 250*time.Millisecond)
+	c.flushed = time.Now()
 }
 
 // settle is the last flush, by Close.
