@@ -1,0 +1,116 @@
+package custody
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/epitaph/epitaph/purge"
+)
+
+// Rule is the name under which the ledger keeps disposals and incidents of
+// tracked files.
+const Rule = "custody"
+
+// Options are what a Custody gets from outside. Ledger and Cache are needed.
+type Options struct {
+	// Ledger takes the operations. It must be writable to track anything.
+	Ledger purge.Ledger
+	// Cache is the path of the state's cache, a SQLite file that is made when it is
+	// absent and can be deleted at any time.
+	Cache   string
+	Stores  []Store
+	Actions []Action // besides those built in
+	Clock   func() time.Time
+	Rand    io.Reader
+	// Host and Role stand in every operation that gives none. Host defaults to the
+	// name of this host.
+	Host, Role string
+	// Owner answers for files of operations that give no owner. The zero Owner
+	// stands for this process.
+	Owner Owner
+	// Who asked, for the sealed part of entries.
+	Who string
+	// Observe gets the events of disposals; nil for nobody.
+	Observe func(purge.Event)
+}
+
+// Custody is open on a ledger. Its methods may be called concurrently, and other
+// processes may have the same ledger and cache open.
+type Custody struct {
+	o     Options
+	words *Vocabulary
+	me    Owner // this process
+	state *projection
+}
+
+// Open opens the custody of a ledger.
+func Open(ctx context.Context, o Options) (*Custody, error) {
+	if o.Ledger == nil || o.Cache == "" {
+		return nil, errors.New("open custody: a ledger and a place for the cache are needed")
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Host == "" {
+		o.Host, _ = os.Hostname() // an owner without a host is an unknown one
+	}
+	words, err := NewVocabulary(o.Actions...)
+	if err != nil {
+		return nil, fmt.Errorf("open custody: %w", err)
+	}
+	c := &Custody{o: o, words: words}
+	c.o.Stores = make([]Store, len(o.Stores))
+	for i, s := range o.Stores {
+		if s.Root != "" {
+			if s.Root, err = filepath.Abs(s.Root); err != nil {
+				return nil, fmt.Errorf("open custody: %w", err)
+			}
+			if real, err := filepath.EvalSymlinks(s.Root); err == nil {
+				s.Root = real
+			}
+		}
+		c.o.Stores[i] = s
+	}
+	// Where the system does not tell of processes, owners stay unknown.
+	c.me, _ = Process(c.o.Host, os.Getpid())
+	if c.o.Owner == (Owner{}) {
+		c.o.Owner = c.me
+	}
+	if c.state, err = openProjection(ctx, o.Cache, o.Ledger); err != nil {
+		return nil, fmt.Errorf("open custody: %w", err)
+	}
+	return c, nil
+}
+
+// Close lets go of the cache. The ledger is the caller's.
+func (c *Custody) Close() error { return c.state.close() }
+
+// Vocabulary returns the actions that are known.
+func (c *Custody) Vocabulary() *Vocabulary { return c.words }
+
+// Life says what this process can know of an owner.
+func (c *Custody) Life(o Owner) Life { return c.me.life(o) }
+
+func (c *Custody) store(name string) (Store, bool) {
+	for _, s := range c.o.Stores {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Store{}, false
+}
+
+func (c *Custody) now() time.Time { return c.o.Clock().UTC().Truncate(time.Microsecond) }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

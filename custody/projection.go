@@ -1,0 +1,209 @@
+package custody
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/purge"
+)
+
+// projection is the state of every tracked file, as it follows from the entries
+// of a ledger. It holds no text of an operation: files are told apart by a hash
+// that is keyed with the ledger's secret, and row leads to the sealed texts.
+type projection struct {
+	db     *sql.DB
+	ledger purge.Ledger
+	key    []byte
+}
+
+// projectionVersion is raised with every change of what the cache holds: one of
+// another version is made anew.
+const projectionVersion = "1"
+
+const projectionTables = `
+DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS daily;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (key BLOB PRIMARY KEY, entry INTEGER NOT NULL, place INTEGER NOT NULL, state INTEGER NOT NULL,
+	at INTEGER NOT NULL, scope BLOB NOT NULL, pid INTEGER NOT NULL, print TEXT NOT NULL, size INTEGER NOT NULL, sha BLOB NOT NULL,
+	required INTEGER NOT NULL, due INTEGER NOT NULL, scheduled INTEGER NOT NULL, attempts INTEGER NOT NULL, tried INTEGER NOT NULL,
+	incident INTEGER NOT NULL, said INTEGER NOT NULL, ended INTEGER NOT NULL, how INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX files_due ON files (due, key) WHERE state < 3 AND due > 0;
+CREATE INDEX files_required ON files (at, key) WHERE state < 3 AND required = 1;
+CREATE INDEX files_reserved ON files (at, key) WHERE state = 1;
+CREATE INDEX files_place ON files (entry, place);
+CREATE TABLE work (key BLOB NOT NULL, work TEXT NOT NULL, entry INTEGER NOT NULL, place INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (key, work)) WITHOUT ROWID;
+CREATE INDEX work_at ON work (at);
+CREATE TABLE daily (day INTEGER NOT NULL, action TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (day, action)) WITHOUT ROWID;`
+
+func openProjection(ctx context.Context, path string, l purge.Ledger) (*projection, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// Made by us, so that its mode is right from the first byte on.
+	f, err := os.OpenFile(abs, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err // without the path
+		}
+		return nil, fmt.Errorf("make cache: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	// It can be made again, so that it need not be flushed: a power cut may leave
+	// it behind the ledger, never ahead of it.
+	u := url.URL{Scheme: "file", Path: abs}
+	db, err := sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=secure_delete(ON)&_pragma=cache_size(-65536)&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	p := &projection{db: db, ledger: l}
+	for i := range 4 { // 192 bits that only this ledger knows
+		p.key = append(p.key, l.ShortHash("custody cache key "+strconv.Itoa(i))...)
+	}
+	return p, nil
+}
+
+func (p *projection) close() error { return p.db.Close() }
+
+// hash is what stands in the cache for a text.
+func (p *projection) hash(s string) []byte {
+	m := hmac.New(sha256.New, p.key)
+	io.WriteString(m, s)
+	return m.Sum(nil)[:16]
+}
+
+// applied are the kinds of entry that change the state.
+var applied = []ledger.Kind{ledger.CustodyOperations, ledger.CustodyLooks, ledger.CustodyWord, ledger.Outcome, ledger.Incident, ledger.SealedOff}
+
+// perCommit is how many entries are taken in between two commits.
+const perCommit = 16
+
+// catchUp takes in what the ledger has and the cache has not.
+func (p *projection) catchUp(ctx context.Context) error {
+	for {
+		more, err := p.step(ctx)
+		if err != nil {
+			return fmt.Errorf("bring the state of tracked files up to date: %w", err)
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// step takes in some entries, in a transaction of its own.
+func (p *projection) step(ctx context.Context) (more bool, err error) {
+	newest, _, err := p.ledger.Newest(ctx)
+	if err != nil {
+		return false, err
+	}
+	if cursor, _, ok := p.position(ctx, p.db); ok && cursor == newest {
+		return false, nil
+	}
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer tx.Rollback()
+	cursor, built, ok := p.position(ctx, tx)
+	if !ok || cursor > newest {
+		if cursor, built, err = 0, newest, p.reset(ctx, tx, newest); err != nil {
+			return false, err
+		}
+	}
+	a, err := newApplier(ctx, p, tx)
+	if err != nil {
+		return false, err
+	}
+	defer a.close()
+	n, last := 0, newest
+	for e, err := range p.ledger.Entries(ctx, ledger.Filter{Kinds: applied, After: cursor, Before: newest + 1, Unseal: true}) {
+		if err != nil {
+			return false, err
+		}
+		if e.Kind == ledger.SealedOff && e.Number > built {
+			// Texts were destroyed: not even their hashes may stay.
+			if err := p.reset(ctx, tx, newest); err != nil {
+				return false, err
+			}
+			return true, tx.Commit()
+		}
+		if err := a.entry(ctx, e); err != nil {
+			return false, err
+		}
+		if n++; n == perCommit {
+			last, more = e.Number, e.Number < newest
+			break
+		}
+	}
+	if err := a.flush(ctx); err != nil {
+		return false, err
+	}
+	if err := setMeta(ctx, tx, "cursor", last); err != nil {
+		return false, err
+	}
+	return more, tx.Commit()
+}
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// position reads up to which entry the cache was brought, and the newest entry
+// there was when it was made. It is not ok when the cache is empty, of another
+// version, or of another ledger.
+func (p *projection) position(ctx context.Context, q querier) (cursor, built int64, ok bool) {
+	var version, origin string
+	err := q.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name = 'version'), (SELECT value FROM meta WHERE name = 'ledger'),
+		(SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'cursor'), (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'built')`).
+		Scan(&version, &origin, &cursor, &built)
+	return cursor, built, err == nil && version == projectionVersion && origin == p.ledger.ShortHash("custody cache")
+}
+
+// reset empties the cache.
+func (p *projection) reset(ctx context.Context, tx *sql.Tx, newest int64) error {
+	if _, err := tx.ExecContext(ctx, projectionTables); err != nil {
+		return err
+	}
+	for name, value := range map[string]any{"version": projectionVersion, "ledger": p.ledger.ShortHash("custody cache"), "cursor": 0, "built": newest} {
+		if err := setMeta(ctx, tx, name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setMeta(ctx context.Context, tx *sql.Tx, name string, value any) error {
+	_, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO meta (name, value) VALUES (?, CAST(? AS TEXT))", name, value)
+	return err
+}
+
+// micros is an instant as the cache keeps it: 0 for none.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}

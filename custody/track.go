@@ -1,0 +1,218 @@
+package custody
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/ledger"
+)
+
+// perEntry is how many operations one entry of the ledger stands for, and
+// perAppend how many entries are in one durable append.
+const (
+	perEntry  = 4096
+	perAppend = 32
+)
+
+// Tracked is what became of one operation.
+type Tracked struct {
+	// ID names the operation for ever: the number of its entry in the ledger, a
+	// dot, and its place in it. It is safe to log. It is empty with an Err.
+	ID string
+	// Path is the place that was recorded: absolute and resolved.
+	Path string
+	// Covered reports that a store covers that place. Elsewhere nothing can be
+	// looked at, verified or disposed of.
+	Covered bool
+	// Seen is what was seen of the file. After an operation that ends a file,
+	// Present means that it is still there.
+	Seen connector.State
+	// Err says why the operation was not recorded: a *Refused, or nil.
+	Err error
+}
+
+// Track records operations, in order, with one result for each. An operation
+// that cannot be recorded is refused alone. The error is for a ledger that failed;
+// the operations without an ID are then not known to be recorded.
+//
+// Each file is looked at: one that is said to be made and is not there is refused,
+// one that is said to be deleted and is there stays due. What is said of
+// everything below a directory is recorded for each tracked file below it.
+func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error) {
+	out := make([]Tracked, len(ops))
+	events := make([]event, 0, len(ops))
+	from := make([]int, 0, len(ops)) // the operation of each event
+	r := newResolver(c.o.Stores)
+	for i := range ops {
+		e, err := c.prepare(r, &ops[i])
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		events, from = append(events, e), append(from, i)
+	}
+	c.look(ctx, events)
+	kept, origin := events[:0], from[:0]
+	for n := range events {
+		if events[n].kind.makes() && events[n].state == connector.Gone {
+			out[from[n]].Err = refuse("there is no file at this path", "reserve it before it is written, or track it once it is there")
+			continue
+		}
+		kept, origin = append(kept, events[n]), append(origin, from[n])
+	}
+	kept, origin, err := c.expand(ctx, kept, origin)
+	if err != nil {
+		return out, err
+	}
+	ids, err := c.record(ctx, kept)
+	for n, id := range ids {
+		if t := &out[origin[n]]; t.ID == "" {
+			*t = Tracked{ID: id, Path: kept[n].name(), Covered: kept[n].store != "", Seen: kept[n].state}
+		}
+	}
+	return out, err
+}
+
+// prepare makes the event of an operation, before it is looked at.
+func (c *Custody) prepare(r *resolver, o *Operation) (event, error) {
+	a, err := o.check(c.words)
+	if err != nil {
+		return event{}, err
+	}
+	e := event{Operation: *o, kind: a.Kind, work: a.Work}
+	if e.place, err = r.place(o.Path); err != nil {
+		return event{}, err
+	}
+	if a.Kind == Emptied && e.store != "" && !strings.HasSuffix(string(e.at), "/") {
+		e.at += "/"
+	}
+	if o.From != "" {
+		p, err := r.place(o.From)
+		if err != nil {
+			return event{}, err
+		}
+		e.From = p.name()
+	}
+	if e.At.IsZero() {
+		e.At = c.now()
+	}
+	if e.Host == "" {
+		e.Host = c.o.Host
+	}
+	if e.Role == "" {
+		e.Role = c.o.Role
+	}
+	e.Required = e.Required || a.Temporary || !e.Due.IsZero()
+	if e.Owner == (Owner{}) && (e.Required || a.Kind == Started) {
+		e.Owner = c.o.Owner
+	}
+	return e, nil
+}
+
+// look fills in what is seen of each event's file.
+func (c *Custody) look(ctx context.Context, events []event) {
+	byStore := map[string][]int{}
+	for i := range events {
+		events[i].reason = connector.Unreachable
+		byStore[events[i].store] = append(byStore[events[i].store], i)
+	}
+	for name, list := range byStore {
+		s, ok := c.store(name)
+		if !ok {
+			continue
+		}
+		for part := range slices.Chunk(list, perEntry) {
+			at := make([]connector.Locator, len(part))
+			for k, i := range part {
+				at[k] = events[i].at
+			}
+			for k, res := range s.Connector.Probe(ctx, at) {
+				events[part[k]].sight = sight{res.State, res.Reason, res.Print, res.Bytes}
+			}
+		}
+	}
+}
+
+// expand adds an event for each tracked file below a directory that is said to
+// be emptied: what is said of many is recorded of each.
+func (c *Custody) expand(ctx context.Context, events []event, from []int) ([]event, []int, error) {
+	var trees []int
+	for i := range events {
+		if events[i].kind == Emptied {
+			trees = append(trees, i)
+		}
+	}
+	if len(trees) == 0 {
+		return events, from, nil
+	}
+	n := len(events)
+	for f, err := range c.files(ctx, "state < 3", nil) {
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, i := range trees {
+			t := &events[i]
+			if f.event.store != t.store || f.event.place == t.place || !strings.HasPrefix(string(f.event.at), strings.TrimSuffix(string(t.at), "/")+"/") || t.store == "" {
+				continue
+			}
+			e := *t
+			e.place, e.sight, e.Size, e.Hash = f.event.place, sight{}, 0, [32]byte{}
+			events, from = append(events, e), append(from, from[i])
+			break
+		}
+	}
+	c.look(ctx, events[n:])
+	return events, from, nil
+}
+
+// record appends events as entries of many and returns their ids, of those that
+// are durable.
+func (c *Custody) record(ctx context.Context, events []event) (ids []string, err error) {
+	for group := range slices.Chunk(events, perEntry*perAppend) {
+		var entries []ledger.Entry
+		for part := range slices.Chunk(group, perEntry) {
+			entries = append(entries, entryOf(part, c.o.Role))
+		}
+		first, err := c.o.Ledger.Append(ctx, entries...)
+		if err != nil {
+			return ids, fmt.Errorf("track: %w", err)
+		}
+		for i := range group {
+			ids = append(ids, idOf(first+int64(i/perEntry), i%perEntry))
+		}
+	}
+	return ids, nil
+}
+
+// entryOf makes one entry of a batch. Public are the counts by action.
+func entryOf(events []event, role string) ledger.Entry {
+	e := ledger.Entry{Kind: ledger.CustodyOperations, Rule: Rule, Items: make([]ledger.Item, len(events))}
+	counts := map[string]int64{}
+	for i := range events {
+		e.Items[i] = events[i].item()
+		counts[events[i].Action]++
+	}
+	for name, n := range counts {
+		e.Facts = append(e.Facts, ledger.Int("action."+name, n))
+	}
+	if role != "" {
+		e.Facts = append(e.Facts, ledger.Code("role", ledger.SafeCode(role)))
+	}
+	return e
+}
+
+func idOf(entry int64, place int) string {
+	return strconv.FormatInt(entry, 10) + "." + strconv.Itoa(place)
+}
+
+// parseID reads what idOf wrote.
+func parseID(s string) (entry int64, place int, ok bool) {
+	a, b, _ := strings.Cut(s, ".")
+	entry, err := strconv.ParseInt(a, 10, 64)
+	n, err2 := strconv.Atoi(b)
+	return entry, n, err == nil && err2 == nil && entry > 0 && n >= 0 && s == idOf(entry, n)
+}
