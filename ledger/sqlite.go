@@ -46,13 +46,7 @@ func (s *sqlite) dsn(query string) string {
 
 func (s *sqlite) open(ctx context.Context, create bool) (write, read *sql.DB, err error) {
 	if create {
-		// Made by us, so that its mode is right from the first byte on; SQLite
-		// gives -wal and -shm the mode of the file.
-		f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			return nil, nil, pathless(err)
-		}
-		if err := f.Close(); err != nil {
+		if err := s.create(); err != nil {
 			return nil, nil, err
 		}
 		write, err = sql.Open("sqlite", s.dsn("_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=secure_delete(ON)&_txlock=immediate"))
@@ -78,6 +72,16 @@ func (s *sqlite) open(ctx context.Context, create bool) (write, read *sql.DB, er
 		return nil, nil, errors.Join(err, closeDB(write), read.Close())
 	}
 	return write, read, nil
+}
+
+// create makes the file where there is none, so that its mode is right from the
+// first byte on; SQLite gives -wal and -shm the mode of the file.
+func (s *sqlite) create() error {
+	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return pathless(err)
+	}
+	return f.Close()
 }
 
 func closeDB(db *sql.DB) error {
