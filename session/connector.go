@@ -27,6 +27,7 @@ var _ connector.Connector = tree{}
 var (
 	errInvalid = errors.New("the locator names nothing in the root")
 	errQuery   = errors.New("sessions are found by a sweep, not by a query")
+	errOther   = errors.New("another thing stands in its place")
 	errNoClaim = errors.New("not claimed, or used up")
 )
 
@@ -206,6 +207,9 @@ func (c *claim) item(h *heldItem) connector.Result {
 			return failed(err)
 		}
 		h.fd, h.own = fd, mine
+		if r = c.t.stands(h); r.State != connector.Present || r.Reason != "" {
+			return r
+		}
 		r = lookIn(fd)
 	} else {
 		r = c.t.look(h.spot)
@@ -217,6 +221,23 @@ func (c *claim) item(h *heldItem) connector.Result {
 		r.Reason = connector.Changed
 	default:
 		r.Reason = connector.Eligible
+	}
+	return r
+}
+
+// stands looks whether the name of a held directory is still its own: the
+// program that it was made for may have removed it.
+func (t tree) stands(h *heldItem) connector.Result {
+	var mine, now unix.Statx_t
+	if err := statx(h.fd, "", &mine); err != nil {
+		return failed(err)
+	}
+	if err := statx(t.s.root, h.name, &now); err != nil {
+		return failed(err)
+	}
+	r := connector.Result{State: connector.Present}
+	if !sameInode(&mine, &now) {
+		r.Reason, r.Err = connector.Changed, errOther
 	}
 	return r
 }
@@ -344,18 +365,11 @@ func (c *claim) directory(h *heldItem) connector.Result {
 // the directory that was emptied.
 func (c *claim) remove(h *heldItem, w *wipe) connector.Result {
 	s := c.t.s
-	var st, mine unix.Statx_t
 	stays := func(why connector.Reason, err error) connector.Result {
 		return connector.Result{State: connector.Present, Reason: why, Err: err}
 	}
-	if err := statx(h.fd, "", &mine); err != nil {
-		return failed(err)
-	}
-	if err := statx(s.root, h.name, &st); err != nil {
-		return failed(err)
-	}
-	if !sameInode(&st, &mine) {
-		return stays(connector.Changed, errors.New("another thing stands in its place"))
+	if r := c.t.stands(h); r.State != connector.Present || r.Reason != "" {
+		return r
 	}
 	rec, noRecord := readRecord(h.fd)
 	if err := unlinkat(h.fd, recordName, 0); err != nil && err != unix.ENOENT {
@@ -371,7 +385,7 @@ func (c *claim) remove(h *heldItem, w *wipe) connector.Result {
 		return stays(reasonOf(err), err)
 	}
 	if r := lookAt(s.root, h.name); r.State != connector.Gone {
-		return stays(connector.Changed, errors.New("another thing stands in its place"))
+		return stays(connector.Changed, errOther)
 	}
 	return connector.Result{State: connector.Gone, Reason: connector.Erasure}
 }

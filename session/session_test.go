@@ -87,7 +87,9 @@ func (b *bed) write(x *session.Session, name, text string) {
 }
 
 // path is a path below the root.
-func (b *bed) path(names ...string) string { return filepath.Join(append([]string{b.root}, names...)...) }
+func (b *bed) path(names ...string) string {
+	return filepath.Join(append([]string{b.root}, names...)...)
+}
 
 func (b *bed) exists(path string) bool {
 	_, err := os.Lstat(path)

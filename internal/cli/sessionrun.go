@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/session"
 )
 
@@ -107,7 +108,11 @@ func (a *app) sayEnded(e session.Ended, err error) error {
 		a.complain("the session is not disposed of: "+cause(err), "epitaph session sweep tries again")
 	case !e.Done():
 		a.complain(fmt.Sprintf("the session is %s (%s): %s", e.State, e.Reason, filesText(e.Counts)), "epitaph session sweep tries again")
-	case !a.global.quiet:
+	case a.global.quiet:
+	case e.Reason == connector.Missing:
+		_, err := fmt.Fprintln(a.env.Stderr, "epitaph: the session was gone already: 0 files gone")
+		return err
+	default:
 		_, err := fmt.Fprintf(a.env.Stderr, "epitaph: session deleted: %s\n", filesText(e.Counts))
 		return err
 	}

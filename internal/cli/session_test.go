@@ -1,0 +1,165 @@
+package cli_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// sessionBed prepares runs of the session command in a directory of their own.
+func sessionBed(t *testing.T) (dir string, run func(args ...string) *exec.Cmd) {
+	dir = t.TempDir()
+	return dir, func(args ...string) *exec.Cmd {
+		cmd := command(context.Background(), dir, append([]string{"session", "--root", "sessions", "--ledger", "sqlite:epitaph.db"}, args...)...)
+		return cmd
+	}
+}
+
+// started starts a program in a session that writes a file and then sleeps, and
+// returns once the file is there, with the program's own process id.
+func started(t *testing.T, cmd *exec.Cmd) (pid int) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	must(t, err)
+	pid, err = strconv.Atoi(strings.TrimSpace(line))
+	must(t, err)
+	return pid
+}
+
+const sleeper = `trap 'echo y >$EPITAPH_SESSION/late; exit 9' INT; echo x >$EPITAPH_SESSION/note; echo $$; while :; do sleep 0.05; done`
+
+func sessionsIn(t *testing.T, dir string) int {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "sessions", "[a-z0-9]*"))
+	must(t, err)
+	return len(found)
+}
+
+// alive reports whether a process runs; one that nobody waited for does not.
+func alive(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err == nil && !bytes.Contains(b, []byte(") Z "))
+}
+
+// Signals go to the program, again and again; its own end decides, and the
+// session goes with it.
+func TestSessionRunPassesSignalsOn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		signal os.Signal
+		status int
+		says   string
+	}{
+		{os.Interrupt, 9, "2 files gone"}, // it catches this one and cleans up
+		{syscall.SIGTERM, 143, "1 file gone"},
+		{syscall.SIGHUP, 129, "1 file gone"},
+	} {
+		dir, run := sessionBed(t)
+		cmd := run("run", "--", "sh", "-c", sleeper)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		pid := started(t, cmd)
+		must(t, cmd.Process.Signal(c.signal))
+		if status := statusOf(t, cmd.Wait()); status != c.status || !strings.Contains(stderr.String(), c.says) {
+			t.Errorf("%v: status %d, want %d; stderr %q, want %s", c.signal, status, c.status, stderr.String(), c.says)
+		}
+		if alive(pid) || sessionsIn(t, dir) != 0 {
+			t.Errorf("%v: alive %t, %d sessions", c.signal, alive(pid), sessionsIn(t, dir))
+		}
+	}
+}
+
+// A program that catches three interrupts is not deserted by its session.
+func TestSessionRunSurvivesManyInterrupts(t *testing.T) {
+	t.Parallel()
+	dir, run := sessionBed(t)
+	cmd := run("run", "--", "sh", "-c", `n=0; trap 'n=$((n+1)); echo $n' INT; echo $$; while [ $n -lt 4 ]; do sleep 0.02; done; exit 5`)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if lines.Text() != "4" {
+			must(t, cmd.Process.Signal(os.Interrupt))
+		}
+	}
+	if status := statusOf(t, cmd.Wait()); status != 5 || sessionsIn(t, dir) != 0 {
+		t.Errorf("status %d, %d sessions; want 5 and none", status, sessionsIn(t, dir))
+	}
+}
+
+// The runner killed with -9: the program dies with it, the session is left, and
+// the next sweep takes it, once.
+func TestSessionRunKilledIsSwept(t *testing.T) {
+	t.Parallel()
+	dir, run := sessionBed(t)
+	cmd := run("run", "--", "sh", "-c", sleeper)
+	pid := started(t, cmd)
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	for deadline := time.Now().Add(10 * time.Second); alive(pid) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if alive(pid) {
+		t.Error("the program lives on")
+	}
+	if n := sessionsIn(t, dir); n != 1 {
+		t.Fatalf("%d sessions are left, want one", n)
+	}
+	out, err := run("sweep").Output()
+	if status := statusOf(t, err); status != 0 || !strings.Contains(string(out), "Sessions swept: 1\nFiles: 1 gone, 0 left, 0 unknown\n") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	if n := sessionsIn(t, dir); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+	out, err = run("sweep").Output()
+	if status := statusOf(t, err); status != 0 || !strings.Contains(string(out), "Sessions swept: 0\n") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	if gone, open := goneOf(t, dir); gone != 1 || open != 0 {
+		t.Errorf("the ledger says %d gone, %d open", gone, open)
+	}
+}
+
+// A session that belongs to a process stays as long as that lives.
+func TestSessionOfAnOwner(t *testing.T) {
+	t.Parallel()
+	dir, run := sessionBed(t)
+	owner := exec.Command("sleep", "60")
+	must(t, owner.Start())
+	_, err := run("new", "--owner", strconv.Itoa(owner.Process.Pid)).Output()
+	must(t, err)
+	out, err := run("sweep").Output()
+	if statusOf(t, err) != 0 || !strings.Contains(string(out), "Kept: 0 in use, 1 waiting") || sessionsIn(t, dir) != 1 {
+		t.Errorf("while it lives: %s", out)
+	}
+	must(t, owner.Process.Kill())
+	_ = owner.Wait()
+	out, err = run("sweep").Output()
+	if statusOf(t, err) != 0 || !strings.Contains(string(out), "Sessions swept: 1") || sessionsIn(t, dir) != 0 {
+		t.Errorf("after its end: %s", out)
+	}
+}
+
+// A session whose time is over goes, and one whose time is not stays.
+func TestSessionTime(t *testing.T) {
+	t.Parallel()
+	dir, run := sessionBed(t)
+	must(t, run("new", "--ttl", "1ns", "--id", "short").Run())
+	must(t, run("new", "--ttl", "1h", "--id", "long").Run())
+	out, err := run("sweep").Output()
+	if statusOf(t, err) != 0 || !strings.Contains(string(out), "Sessions swept: 1\n") || sessionsIn(t, dir) != 1 {
+		t.Errorf("%s", out)
+	}
+}
