@@ -80,3 +80,15 @@ func TestPostgresOwnServerStopsAndStarts(t *testing.T) {
 		t.Fatal("a stopped server still answers")
 	}
 }
+
+func TestMariaDBStopsAndStarts(t *testing.T) {
+	t.Parallel()
+	s := testserver.NewMariaDB(t)
+	dsn := s.Database(t)
+	if dsn == testserver.MariaDB(t) {
+		t.Fatal("two servers gave the same database")
+	}
+	s.Kill(t)
+	s.Start(t)
+	s.Stop(t)
+}
