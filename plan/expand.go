@@ -15,8 +15,9 @@ import (
 // are in the order of the rule and of the values.
 //
 // The error says that the record names something no store may hold: a value
-// that is empty, climbs, starts with a slash or holds a NUL. The item is then
-// Invalid, stays, and loses nothing. The text holds no value.
+// that is empty or holds a NUL, a bucket of no store, and for files a value that
+// climbs or starts with a slash. The item is then Invalid, stays, and loses
+// nothing. The text holds no value.
 func Expand(r *policy.Rule, it connector.Item) ([]Part, error) {
 	if len(r.Parts) == 0 {
 		return nil, nil
@@ -65,31 +66,37 @@ func fill(p *policy.Part, tuple connector.Tuple) (Part, error) {
 	if len(tuple) != ns+np {
 		return Part{}, fmt.Errorf("%d values for %d references", len(tuple), ns+np)
 	}
-	p2 := Part{Store: p.Store.Fill(tuple[:ns])}
-	if ns > 0 {
-		store, ok := p.Buckets[p2.Store]
-		if !ok {
-			return Part{}, errors.New("a value names a bucket of no store")
-		}
-		p2.Store = store
+	store, prefix, ok := p.Place(p.Store.Fill(tuple[:ns]))
+	if !ok {
+		return Part{}, errors.New("a value names a bucket of no store, or of two")
 	}
-	for _, v := range tuple[ns:] {
-		if err := climbs(v); err != nil {
-			return Part{}, err
-		}
-	}
-	loc := p.Path.Fill(tuple[ns:])
-	if err := climbs(loc); err != nil {
+	loc, err := locate(p, tuple[ns:])
+	if err != nil {
 		return Part{}, err
 	}
-	if p.Kind == policy.Files {
-		var err error
-		if loc, err = onePath(loc, p.Tree); err != nil {
-			return Part{}, err
+	return Part{Store: store, Locator: connector.Locator(prefix + loc)}, nil
+}
+
+// locate fills the path of a part. An object store has no directories: dots and
+// slashes are letters of a key, and the key is used as it is.
+func locate(p *policy.Part, values []string) (string, error) {
+	refuse := climbs
+	if p.Kind == policy.Objects {
+		refuse = unnamed
+	}
+	for _, v := range values {
+		if err := refuse(v); err != nil {
+			return "", err
 		}
 	}
-	p2.Locator = connector.Locator(loc)
-	return p2, nil
+	loc := p.Path.Fill(values)
+	if err := refuse(loc); err != nil {
+		return "", err
+	}
+	if p.Kind == policy.Objects {
+		return loc, nil
+	}
+	return onePath(loc, p.Tree)
 }
 
 // onePath gives a thing in a file tree its one spelling: "a//b" is "a/b". A
@@ -109,17 +116,24 @@ func onePath(loc string, tree bool) (string, error) {
 	return loc, nil
 }
 
-// climbs refuses what could lead out of a root. A key of an object store may
-// hold such text lawfully, but gateways on file systems read it as a path; the
-// rare item stays and is reported.
-func climbs(s string) error {
+// unnamed refuses what is no name in any store.
+func unnamed(s string) error {
 	switch {
 	case s == "":
 		return errors.New("a value is empty")
-	case s[0] == '/':
-		return errors.New("a value starts with a slash")
 	case strings.IndexByte(s, 0) >= 0:
 		return errors.New("a value holds a NUL")
+	}
+	return nil
+}
+
+// climbs refuses what could lead out of the root of a file store.
+func climbs(s string) error {
+	if err := unnamed(s); err != nil {
+		return err
+	}
+	if s[0] == '/' {
+		return errors.New("a value starts with a slash")
 	}
 	for e := range strings.SplitSeq(s, "/") {
 		if e == "." || e == ".." {

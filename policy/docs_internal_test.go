@@ -16,7 +16,7 @@ func TestReferencePage(t *testing.T) {
 	page := string(text)
 	for _, keys := range [][]string{
 		topKeys, ledgerKeys, checkpointKeys, witnessKeys, limitsKeys, ruleKeys, storeKeys[Rows], storeKeys[Files], storeKeys[Objects],
-		partKeys[Rows], partKeys[Files], partKeys[Objects],
+		partKeys[Rows], partKeys[Files], partKeys[Objects], paceKeys[Rows], paceKeys[Files], paceKeys[Objects],
 	} {
 		for _, k := range keys {
 			if !strings.Contains(page, "`"+k+"`") {

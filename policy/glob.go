@@ -116,9 +116,9 @@ func firstBraces(s string) (open, end int, commas []int, bad *flaw) {
 // layoutFlaw checks the pattern of a date in a file name. The elements YYYY, MM
 // and DD are understood anywhere, hh, mm and ss only in this order, so that the
 // mm of "summary" and the ss of "session" are text.
-func layoutFlaw(layout string) *flaw {
+func layoutFlaw(layout string, kind StoreKind) *flaw {
 	const hint = "a name is literal text, * and the elements YYYY MM DD hh mm ss: app-YYYY-MM-DD*.log"
-	if i := strings.IndexByte(layout, '/'); i >= 0 {
+	if i := strings.IndexByte(layout, '/'); i >= 0 && kind != Objects {
 		return &flaw{i, "the anchor's name is a base name, without directories", hint}
 	}
 	seen := map[string]bool{}

@@ -14,7 +14,7 @@ import (
 // Canonical returns the text that Hash is the SHA-256 of: JSON with sorted keys,
 // every default and variable filled in, and every credential taken out. It
 // holds all that decides what goes and when; it leaves out the file's name, the
-// order and spelling of keys, positions, and dry_run. Lists keep their order. It
+// order and spelling of keys, positions, the pace of stores, and dry_run. Lists keep their order. It
 // may hold paths and host names.
 func (p *Policy) Canonical() []byte {
 	type object = map[string]any
@@ -36,10 +36,8 @@ func (p *Policy) Canonical() []byte {
 		rules[r.Name] = object{
 			"purpose": r.Purpose, "kind": r.Kind, "enabled": r.Enabled, "retain": r.Retain.String(),
 			"store": r.Store, "store_kind": r.StoreKind, "collection": r.Collection,
-			"anchor": object{
-				"kind": r.Anchor.Kind, "column": r.Anchor.Column, "layout": r.Anchor.Layout, "zone": zoneName(r.Anchor),
-			},
-			"where": r.Where, "hold": r.Hold, "in_use": r.InUse,
+			"anchor": canonicalAnchor(r.Anchor),
+			"where":  r.Where, "hold": r.Hold, "in_use": r.InUse,
 			"parts": canonicalParts(r.Parts), "links": canonicalLinks(r.Links), "limits": canonicalLimits(r.Limits),
 		}
 	}
@@ -55,13 +53,29 @@ func (p *Policy) Canonical() []byte {
 
 func (p *Policy) hash() [32]byte { return sha256.Sum256(p.Canonical()) }
 
+func canonicalAnchor(a connector.Anchor) map[string]any {
+	anchor := map[string]any{"kind": a.Kind, "column": a.Column, "layout": a.Layout, "zone": zoneName(a)}
+	if a.Tag != "" {
+		anchor["tag"] = a.Tag
+	}
+	return anchor
+}
+
 func canonicalParts(parts []Part) []any {
 	list := []any{}
 	for _, part := range parts {
-		list = append(list, map[string]any{
+		one := map[string]any{
 			"kind": part.Kind, "store": part.Store.String(), "path": part.Path.String(),
 			"referenced_by": columnStrings(part.Want.ReferencedBy), "when": part.Want.When, "buckets": part.Buckets,
-		})
+		}
+		if len(part.Patterns) > 0 {
+			patterns := []string{}
+			for _, b := range part.Patterns {
+				patterns = append(patterns, b.Store+":"+b.Pattern)
+			}
+			one["bucket_patterns"] = patterns
+		}
+		list = append(list, one)
 	}
 	return list
 }

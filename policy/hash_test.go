@@ -19,6 +19,7 @@ stores:
 rules:
   a: {retain: 14d, rows: app.t, anchor: {column: c, zone: UTC}, where: x = 1, parts: [{files: "disk:{id}"}, {rows: app.l, on: l.id = t.l_id}]}
   b: {retain: 1y, files: "disk:*.zip", anchor: modified}
+  c: {retain: 1y, objects: "media:x/", anchor: {tag: held-since, zone: UTC}}
 limits: {items: 10000}
 schedule: "0 3 * * *"
 `
@@ -51,6 +52,7 @@ func TestHashIsOneForTwoSpellings(t *testing.T) {
 		"credentials":      {"u:p@h", "other:s3cret@h"},
 		"no credentials":   {"u:p@h", "h"},
 		"secret parameter": {"sslmode=require", "password=x&sslmode=require"},
+		"pace":             {"mount: true}", "mount: true, pace: {items: 5/s, bytes: 1MB/s, slow: 2x, pause_file: p}}"},
 		"dry run":          {"enabled: true", "enabled: true\ndry_run: true"},
 		"quotes":           {"where: x = 1", `where: "x = 1"`},
 		"white space":      {"where: x = 1", `where: " x = 1 "`},
@@ -80,7 +82,7 @@ func TestHashChangesWithTheMeaning(t *testing.T) {
 		{"l.id = t.l_id", "l.id = t.other"}, {"on: l.id = t.l_id", "where: z"}, {"*.zip", "*.tar"}, {"items: 10000", "items: 9999"},
 		{"items: 10000", "share: 1%"}, {"0 3 * * *", "0 4 * * *"}, {"enabled: true", "enabled: false"}, {"@h/db", "@h/db2"}, {"@h/db", "@h2/db"},
 		{"/data", "/data2"}, {"mount: true", "marker: m"}, {"s3://bkt", "s3://bkt2"}, {"region: eu", "region: us"}, {"sqlite:epitaph.db", "sqlite:e.db"},
-		{"{retain: 1y", "{purpose: why, retain: 1y"}, {"{retain: 1y", "{kind: zip, retain: 1y"}, {"{retain: 1y", "{enabled: false, retain: 1y"},
+		{"tag: held-since", "tag: recorded"}, {"tag: held-since", "name: YYYY"}, {"{retain: 1y", "{purpose: why, retain: 1y"}, {"{retain: 1y", "{kind: zip, retain: 1y"}, {"{retain: 1y", "{enabled: false, retain: 1y"},
 		{"schedule:", "zone: Europe/Paris\nschedule:"}, {"sslmode=require", "sslmode=disable"},
 	} {
 		src := strings.Replace(hashed, edit[0], edit[1], 1)

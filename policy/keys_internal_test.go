@@ -45,6 +45,13 @@ func TestSchemaHasTheParsersKeys(t *testing.T) {
 	for i, kind := range []StoreKind{Rows, Files, Objects} {
 		same("store of "+string(kind), root.Defs["store"].OneOf[i], storeKeys[kind])
 	}
+	for i, kind := range []StoreKind{Rows, Files, Objects} {
+		var pace node
+		if err := json.Unmarshal(root.Defs["store"].OneOf[i].Properties["pace"], &pace); err != nil {
+			t.Fatal(err)
+		}
+		same("pace of "+string(kind), pace, paceKeys[kind])
+	}
 	for i, kind := range []StoreKind{Files, Objects, Rows} {
 		same("part of "+string(kind), root.Defs["part"].OneOf[i], partKeys[kind])
 	}

@@ -142,11 +142,28 @@ func (p *parser) partStore(v value, part *Part) bool {
 		}
 		part.Buckets[b] = s.Name
 	}
-	if len(part.Buckets) == 0 {
-		p.problem(v, 0, "no store declares a bucket that a row could name", "declare each bucket under stores: {objects: s3://BUCKET}")
+	part.Patterns = p.bucketPatterns()
+	if len(part.Buckets)+len(part.Patterns) == 0 {
+		p.problem(v, 0, "no store declares a bucket that a row could name",
+			"declare each bucket under stores: {objects: s3://BUCKET}, or a store {objects: s3://, buckets: [PATTERN]}")
 		return false
 	}
 	return true
+}
+
+// bucketPatterns are the buckets that rows may name in stores without one. A
+// store without patterns has none: it would let a row name any bucket.
+func (p *parser) bucketPatterns() (list []BucketPattern) {
+	for i := range p.policy.Stores {
+		s := &p.policy.Stores[i]
+		if s.Kind != Objects || s.Bucket() != "" || s.Options["buckets"] == "" {
+			continue
+		}
+		for pattern := range strings.SplitSeq(s.Options["buckets"], ",") {
+			list = append(list, BucketPattern{pattern, s.Name})
+		}
+	}
+	return list
 }
 
 // references checks the references of a part together, and makes its Want.

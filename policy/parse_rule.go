@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/epitaph/epitaph/connector"
 	"go.yaml.in/yaml/v4"
@@ -217,8 +218,10 @@ func anchorHint(kind StoreKind) string {
 	switch kind {
 	case Rows:
 		return "add what starts the clock, such as anchor: {column: created_at, zone: UTC}"
-	case Files, Objects:
+	case Files:
 		return "add what starts the clock: anchor: modified, or anchor: {name: app-YYYY-MM-DD.log, zone: UTC}"
+	case Objects:
+		return "add what starts the clock: anchor: modified, {name: app-YYYY-MM-DD.log, zone: UTC} or {tag: recorded-on, zone: UTC}"
 	}
 	return "add what starts the clock"
 }
@@ -230,7 +233,7 @@ func (p *parser) anchor(n *yaml.Node, kind StoreKind) connector.Anchor {
 		switch {
 		case !ok:
 		case v.text != "modified":
-			p.problem(v, 0, "anchor must be modified, or a mapping with column or name", anchorHint(kind))
+			p.problem(v, 0, "anchor must be modified, or a mapping with column, name or tag", anchorHint(kind))
 		case kind == Rows:
 			p.problem(v, 0, "a row has no modification time", anchorHint(kind))
 		default:
@@ -238,7 +241,7 @@ func (p *parser) anchor(n *yaml.Node, kind StoreKind) connector.Anchor {
 		}
 		return a
 	}
-	f, ok := p.mapping(n, "anchor", "column", "name", "zone")
+	f, ok := p.mapping(n, "anchor", "column", "name", "tag", "zone")
 	if !ok {
 		return a
 	}
@@ -247,20 +250,52 @@ func (p *parser) anchor(n *yaml.Node, kind StoreKind) connector.Anchor {
 	}
 	column, hasColumn := f["column"]
 	name, hasName := f["name"]
+	tag, hasTag := f["tag"]
+	_, zoned := f["zone"]
 	switch {
-	case hasColumn == hasName:
-		p.add(pos(n), "anchor must have either column or name", anchorHint(kind))
+	case count(hasColumn, hasName, hasTag) != 1:
+		p.add(pos(n), "anchor must have either column or name or tag", anchorHint(kind))
 	case hasColumn && kind != Rows && kind != "":
 		p.add(pos(column.key), fmt.Sprintf("%s have no columns", kind), anchorHint(kind))
 	case hasColumn:
 		p.anchorColumn(column.val, &a)
+	case hasTag && kind != Objects && kind != "":
+		p.add(pos(tag.key), fmt.Sprintf("%s have no tags", kind), anchorHint(kind))
+	case hasTag:
+		p.anchorTag(tag, zoned, &a)
 	case kind == Rows:
 		p.add(pos(name.key), "a row has no file name", anchorHint(kind))
 	default:
-		_, zoned := f["zone"]
-		p.anchorName(name, zoned, &a)
+		p.anchorName(name, kind, zoned, &a)
 	}
 	return a
+}
+
+func count(facts ...bool) (n int) {
+	for _, is := range facts {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
+// maxTag is the longest key of a tag (Amazon S3 User Guide, "Categorizing your
+// objects using tags"), in characters.
+const maxTag = 128
+
+func (p *parser) anchorTag(f field, zoned bool, a *connector.Anchor) {
+	v, ok := p.text(f.val, "tag")
+	if !ok {
+		return
+	}
+	a.Kind, a.Tag = connector.AnchorTag, v.text
+	if utf8.RuneCountInString(v.text) > maxTag {
+		p.problem(v, 0, "the tag is longer than the key of any tag", "a tag's key has at most 128 characters")
+	}
+	if !zoned {
+		p.add(pos(f.key), "a date in a tag has no zone of its own", "add the zone in which the tags are made, such as zone: UTC")
+	}
 }
 
 func (p *parser) anchorColumn(n *yaml.Node, a *connector.Anchor) {
@@ -278,13 +313,13 @@ func (p *parser) anchorColumn(n *yaml.Node, a *connector.Anchor) {
 	a.Column = name
 }
 
-func (p *parser) anchorName(f field, zoned bool, a *connector.Anchor) {
+func (p *parser) anchorName(f field, kind StoreKind, zoned bool, a *connector.Anchor) {
 	v, ok := p.text(f.val, "name")
 	if !ok {
 		return
 	}
 	a.Kind, a.Layout = connector.AnchorName, v.text
-	if bad := layoutFlaw(v.text); bad != nil {
+	if bad := layoutFlaw(v.text, kind); bad != nil {
 		p.problem(v, bad.offset, bad.text, bad.hint)
 	}
 	if !zoned {

@@ -13,11 +13,14 @@ import (
 
 // The keys of a store, by kind.
 var storeKeys = map[StoreKind][]string{
-	Rows:  {"rows"},
-	Files: {"files", "mount", "marker", "cross_mounts"},
+	Rows:  {"rows", "pace"},
+	Files: {"files", "mount", "marker", "cross_mounts", "pace"},
 	Objects: {"objects", "endpoint", "region", "path_style", "profile", "access_key", "secret_key", "session_token",
-		"buckets", "inventory", "uploads", "timeout", "attempts", "concurrency"},
+		"buckets", "inventory", "uploads", "timeout", "attempts", "concurrency", "pace"},
 }
+
+// optionKeys are the keys of an object store that become its Options.
+var optionKeys = slices.DeleteFunc(slices.Clone(storeKeys[Objects]), func(k string) bool { return k == "objects" || k == "pace" })
 
 // secretOptions are the options of a store that may only come from a variable.
 var secretOptions = []string{"access_key", "secret_key", "session_token"}
@@ -55,6 +58,9 @@ func (p *parser) store(f field, s *Store) {
 	fields, ok := p.mapping(f.val, what, keys...)
 	if !ok || s.Kind == "" {
 		return
+	}
+	if n, ok := fields["pace"]; ok {
+		p.pace(n, s)
 	}
 	switch target, ok := p.text(fields[string(s.Kind)].val, string(s.Kind)); {
 	case !ok:
@@ -120,7 +126,7 @@ func (p *parser) bucket(target value, f map[string]field, s *Store) {
 		p.problem(target, 0, "objects must be the URL of a bucket", "write s3://BUCKET, s3://BUCKET/PREFIX, or s3:// where rows name the bucket")
 	}
 	s.Options = map[string]string{}
-	for _, name := range storeKeys[Objects][1:] {
+	for _, name := range optionKeys {
 		if n, ok := f[name]; ok {
 			if text := p.option(n.val, name); text != "" {
 				s.Options[name] = text

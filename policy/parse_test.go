@@ -78,6 +78,12 @@ func TestRecorderFixture(t *testing.T) {
 	}
 }
 
+// place is the store that Place tells, where nothing stands before the path.
+func place(p *policy.Part, filled string) (string, bool) {
+	store, prefix, ok := p.Place(filled)
+	return store, ok && prefix == ""
+}
+
 func TestReflectorFixture(t *testing.T) {
 	t.Parallel()
 	p := mustLoad(t, "testdata/valid/reflector.yaml")
@@ -97,12 +103,12 @@ func TestReflectorFixture(t *testing.T) {
 		t.Errorf("refs of the tracks (-want +got)\n%s", diff)
 	}
 	for bucket, want := range map[string]string{"reflector-media": "media", "reflector-recordings": "platform", "other": ""} {
-		if got, ok := tracks.StoreName(bucket); got != want || ok != (want != "") {
-			t.Errorf("StoreName(%q) = %q, %v", bucket, got, ok)
+		if got, ok := place(&tracks, bucket); got != want || ok != (want != "") {
+			t.Errorf("Place(%q) = %q, %v", bucket, got, ok)
 		}
 	}
-	if got, ok := r.Parts[1].StoreName("media"); got != "media" || !ok {
-		t.Errorf("StoreName of a named store = %q, %v", got, ok)
+	if got, ok := place(&r.Parts[1], "media"); got != "media" || !ok {
+		t.Errorf("Place of a named store = %q, %v", got, ok)
 	}
 	wantLink := connector.Link{Table: "meeting", On: []connector.Pair{{
 		Column: connector.Column{Table: "meeting", Column: "id"}, Equals: connector.Column{Table: "transcript", Column: "meeting_id"},
@@ -126,6 +132,46 @@ func TestReflectorFixture(t *testing.T) {
 	}
 	if r, _ := on.Rule("transcripts"); !r.Enabled || r.Off != "" || r.Retain.String() != "30d" {
 		t.Errorf("with PUBLIC_MODE=1: %v %q %v", r.Enabled, r.Off, r.Retain)
+	}
+}
+
+// A bucket that a row names is in the store that declares exactly it, else in
+// the only store without a bucket whose pattern it matches.
+func TestPlaceOfBuckets(t *testing.T) {
+	t.Parallel()
+	const src = `version: 1
+stores:
+  app: {rows: "sqlite:app.db"}
+  exact: {objects: "s3://media-one/keep/"}
+  one: {objects: "s3://", buckets: [media-*, plain]}
+  two: {objects: "s3://", buckets: ["*-two", other-*, plain-*]}
+  any: {objects: "s3://"}
+rules:
+  a: {retain: 1d, rows: app.t, anchor: {column: c}, parts: [{objects: "{bucket}:{key}"}]}
+`
+	p, err := policy.Parse("p.yaml", []byte(src), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type place struct {
+		store, prefix string
+		ok            bool
+	}
+	for bucket, want := range map[string]place{
+		"media-one": {"exact", "", true}, "media-1": {"one", "media-1/", true}, "plain": {"one", "plain/", true}, "other-x": {"two", "other-x/", true},
+		"media-two": {}, "nobody": {}, "": {}, "media-1/x": {}, "media-*": {"one", "media-*/", true}, "plain-": {"two", "plain-/", true},
+	} {
+		store, prefix, ok := p.Rules[0].Parts[0].Place(bucket)
+		if !ok {
+			store, prefix = "", ""
+		}
+		if got := (place{store, prefix, ok}); got != want {
+			t.Errorf("Place(%q) = %+v, want %+v", bucket, got, want)
+		}
+	}
+	none := strings.NewReplacer(", buckets: [media-*, plain]", "", `, buckets: ["*-two", other-*, plain-*]`, "", "media-one/keep/", "").Replace(src)
+	if _, err := policy.Parse("p.yaml", []byte(none), nil); err == nil || !strings.Contains(err.Error(), "no store declares a bucket that a row could name") {
+		t.Errorf("rows may name any bucket: %v", err)
 	}
 }
 

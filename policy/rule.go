@@ -6,6 +6,7 @@ package policy
 import (
 	"cmp"
 	"math"
+	"path"
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
@@ -66,7 +67,9 @@ type Store struct {
 	// Options are the settings only one kind of store knows ("endpoint",
 	// "region", "path_style", …), checked against a closed list when parsed.
 	Options map[string]string
-	Pos     Pos
+	// Pace is what the store is spared while a purge is at work.
+	Pace Pace
+	Pos  Pos
 }
 
 // Rule says what is kept, for how long, and what goes with it.
@@ -108,15 +111,21 @@ type Part struct {
 	Path Template
 	// Tree reports that Path names a whole directory.
 	Tree bool
-	// Buckets tells, where Store has references, which store holds the bucket
-	// that a record names. A record that names a bucket of no store is Invalid:
-	// a row must not be able to send a deletion anywhere.
+	// Buckets and Patterns tell, where Store has references, which store holds
+	// the bucket that a record names; see Place. A record that names a bucket of
+	// no store is Invalid: a row must not be able to send a deletion anywhere.
 	Buckets map[string]string
+	// Patterns are those of the stores that name no bucket of their own.
+	Patterns []BucketPattern
 	// Want is what the templates need of the record: their references in the
 	// order in which they appear, store first, with referenced_by and when.
 	Want connector.Want
 	Pos  Pos
 }
+
+// BucketPattern is a pattern of [path.Match] for the names of the buckets that a
+// store without a bucket of its own may touch.
+type BucketPattern struct{ Pattern, Store string }
 
 // Template is text with references: "files/{audio_assets.sha256}.bin".
 type Template struct {
@@ -194,12 +203,27 @@ func (p *Policy) Store(name string) (*Store, bool) {
 	return nil, false
 }
 
-// StoreName returns the store that holds the part, given Part.Store with its
-// references filled in: that name itself, or the store of the bucket it names.
-func (p *Part) StoreName(filled string) (string, bool) {
+// Place returns the store that holds the part, given Part.Store with its
+// references filled in, and what stands before the part's path there. A name
+// without references is the store itself. A bucket that a record names is in the
+// store that declares exactly it; else in the only store without a bucket of its
+// own that has a pattern for it, where the bucket stands before the key. False:
+// no store holds it, or more than one may.
+func (p *Part) Place(filled string) (store, prefix string, ok bool) {
 	if len(p.Store.Refs) == 0 {
-		return filled, true
+		return filled, "", true
 	}
-	name, ok := p.Buckets[filled]
-	return name, ok
+	if name, ok := p.Buckets[filled]; ok {
+		return name, "", true
+	}
+	for _, b := range p.Patterns {
+		if match, _ := path.Match(b.Pattern, filled); !match || b.Store == store {
+			continue
+		}
+		if store != "" {
+			return "", "", false
+		}
+		store = b.Store
+	}
+	return store, filled + "/", store != ""
 }
