@@ -11,7 +11,7 @@ import (
 // OptionNames are the settings of an object store in a policy file, in the
 // order in which they are documented.
 func OptionNames() []string {
-	return []string{"endpoint", "region", "path_style", "profile", "access_key_id", "secret_access_key", "session_token",
+	return []string{"endpoint", "region", "path_style", "profile", "access_key", "secret_key", "session_token",
 		"buckets", "inventory", "uploads", "timeout", "attempts", "concurrency"}
 }
 
@@ -29,7 +29,7 @@ func ParseOptions(m map[string]string) (Options, error) {
 		}
 	}
 	if (o.AccessKey == "") != (o.SecretKey == "") {
-		return Options{}, fmt.Errorf("option access_key_id: access_key_id and secret_access_key go together")
+		return Options{}, fmt.Errorf("option access_key: access_key and secret_key go together")
 	}
 	return o, nil
 }
@@ -55,9 +55,9 @@ func (o *Options) set(name, v string) error {
 		}
 	case "profile":
 		o.Profile = v
-	case "access_key_id":
+	case "access_key":
 		o.AccessKey = v
-	case "secret_access_key":
+	case "secret_key":
 		o.SecretKey = v
 	case "session_token":
 		o.SessionToken = v

@@ -445,7 +445,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("target %q was accepted", target)
 		}
 	}
-	for _, m := range []map[string]string{{"endpoint": "minio:9000"}, {"path_style": "perhaps"}, {"access_key_id": "k"}, {"timeout": "-1s"},
+	for _, m := range []map[string]string{{"endpoint": "minio:9000"}, {"path_style": "perhaps"}, {"access_key": "k"}, {"timeout": "-1s"},
 		{"concurrency": "0"}, {"uploads": "some"}, {"colour": "blue"}} {
 		if _, err := objects.ParseOptions(m); err == nil {
 			t.Errorf("options %v were accepted", m)
