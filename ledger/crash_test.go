@@ -252,7 +252,7 @@ func TestLostConnection(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(time.Duration(5+rand.IntN(20)) * time.Millisecond):
+			case <-time.After(time.Duration(20+rand.IntN(150)) * time.Millisecond):
 			}
 			var n int64
 			if err := killer.QueryRow(`SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -267,7 +267,7 @@ func TestLostConnection(t *testing.T) {
 	var writers sync.WaitGroup
 	for g := range 4 {
 		writers.Go(func() {
-			for i := range 100 {
+			for i := range 400 {
 				es := []ledger.Entry{{Kind: ledger.Heartbeat, Rule: fmt.Sprintf("rule%d", g), Facts: []ledger.Fact{ledger.Int("g", int64(g)), ledger.Int("i", int64(i))}}}
 				first, err := []*ledger.Ledger{l, other}[g%2].Append(context.Background(), es...)
 				mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -138,6 +139,9 @@ func (p *postgres) scrub(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// releaseTimeout is how long a server that is gone may hold up a release.
+const releaseTimeout = 5 * time.Second
+
 // lease takes a session lock on a connection of its own. The server frees it
 // when the connection ends.
 func (p *postgres) lease(ctx context.Context, name string) (func() error, error) {
@@ -154,5 +158,11 @@ func (p *postgres) lease(ctx context.Context, name string) (func() error, error)
 		}
 		return nil, errors.Join(err, conn.Close(), own.Close())
 	}
-	return func() error { return errors.Join(conn.Close(), own.Close()) }, nil
+	return func() error {
+		// Said aloud: of a connection that is only closed the server learns later.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock_all()")
+		return errors.Join(err, conn.Close(), own.Close())
+	}, nil
 }
