@@ -219,8 +219,8 @@ func (a *applier) make(ctx context.Context, e ledger.Entry, n int64, ev *event) 
 	if ev.kind == Completed && open {
 		return nil // the file was there before the work and is there still
 	}
-	r := &row{key: old.key, entry: e.Number, place: n, state: Kept, at: micros(ev.At), scope: []byte{}, pid: int64(ev.Owner.PID),
-		print: string(ev.print), size: ev.bytes, sha: []byte{}, required: ev.Required, due: micros(ev.Due), scheduled: micros(ev.Scheduled)}
+	r := &row{key: old.key, entry: e.Number, place: n, state: Kept, at: micros(ev.At), pid: int64(ev.Owner.PID),
+		print: string(ev.print), size: ev.bytes, required: ev.Required, due: micros(ev.Due), scheduled: micros(ev.Scheduled)}
 	if ev.Scope != "" {
 		r.scope = a.p.hash(ev.Scope)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -114,3 +115,12 @@ func (c *Custody) store(name string) (Store, bool) {
 func (c *Custody) now() time.Time { return c.o.Clock().UTC().Truncate(time.Microsecond) }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// pathless takes the path out of an error: it may not reach a log.
+func pathless(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("%s: %w", pe.Op, pe.Err)
+	}
+	return err
+}

@@ -1,7 +1,6 @@
 package custody_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -269,5 +268,3 @@ func TestTrackBulk(t *testing.T) {
 		t.Errorf("found %d times", found)
 	}
 }
-
-var _ = context.Background

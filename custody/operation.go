@@ -240,40 +240,100 @@ func readEvent(it ledger.Item) event {
 	if len(it.Values) == 0 {
 		return e
 	}
-	texts := map[string]*string{"action": &e.Action, "work": &e.work, "stage": (*string)(&e.stage), "answers": &e.answers, "from": &e.From,
-		"scope": &e.Scope, "actor": &e.Actor, "type": &e.FileType, "ref.kind": &e.Ref.Kind, "ref.id": &e.Ref.ID,
-		"purpose": &e.Purpose, "host": &e.Host, "role": &e.Role, "owner.host": &e.Owner.Host, "owner.boot": &e.Owner.Boot,
-		"error": &e.Error, "error.type": &e.ErrorType, "reason": (*string)(&e.reason)}
-	numbers := map[string]*int64{"size": &e.Size, "transferred": &e.Transferred, "owner.start": &e.Owner.Start, "owner.space": &e.Owner.Space}
-	instants := map[string]*time.Time{"stream.start": &e.StreamStart, "stream.end": &e.StreamEnd, "due": &e.Due, "scheduled": &e.Scheduled}
 	for _, p := range it.Values[0] {
-		if len(p) != 2 {
-			continue
-		}
-		n, _ := strconv.ParseInt(p[1], 10, 64)
-		if to := texts[p[0]]; to != nil {
-			*to = p[1]
-		} else if to := numbers[p[0]]; to != nil {
-			*to = n
-		} else if to := instants[p[0]]; to != nil {
-			*to = time.UnixMicro(n).UTC()
-		}
-		switch p[0] {
-		case "owner.pid":
-			e.Owner.PID = int(n)
-		case "sha256":
-			_, _ = hex.Decode(e.Hash[:], []byte(p[1]))
-		case "meta":
-			e.Meta = json.RawMessage(p[1])
-		case "required":
-			e.Required = true
-		case "kind":
-			e.kind = Kind(max(0, slices.Index(kindNames[:], p[1])))
-		case "seen":
-			e.state = stateNamed(p[1])
+		if len(p) == 2 {
+			e.read(p[0], p[1])
 		}
 	}
 	return e
+}
+
+func (e *event) read(name, v string) {
+	if to := e.text(name); to != nil {
+		*to = v
+		return
+	}
+	switch name {
+	case "sha256":
+		_, _ = hex.Decode(e.Hash[:], []byte(v))
+	case "meta":
+		e.Meta = json.RawMessage(v)
+	case "required":
+		e.Required = true
+	case "kind":
+		e.kind = Kind(max(0, slices.Index(kindNames[:], v)))
+	case "seen":
+		e.state = stateNamed(v)
+	default:
+		n, _ := strconv.ParseInt(v, 10, 64)
+		e.number(name, n)
+	}
+}
+
+func (e *event) text(name string) *string {
+	switch name {
+	case "action":
+		return &e.Action
+	case "work":
+		return &e.work
+	case "stage":
+		return (*string)(&e.stage)
+	case "answers":
+		return &e.answers
+	case "from":
+		return &e.From
+	case "scope":
+		return &e.Scope
+	case "actor":
+		return &e.Actor
+	case "type":
+		return &e.FileType
+	case "ref.kind":
+		return &e.Ref.Kind
+	case "ref.id":
+		return &e.Ref.ID
+	case "purpose":
+		return &e.Purpose
+	case "host":
+		return &e.Host
+	case "role":
+		return &e.Role
+	case "owner.host":
+		return &e.Owner.Host
+	case "owner.boot":
+		return &e.Owner.Boot
+	case "error":
+		return &e.Error
+	case "error.type":
+		return &e.ErrorType
+	case "reason":
+		return (*string)(&e.reason)
+	default:
+		return nil
+	}
+}
+
+func (e *event) number(name string, n int64) {
+	switch name {
+	case "size":
+		e.Size = n
+	case "transferred":
+		e.Transferred = n
+	case "owner.pid":
+		e.Owner.PID = int(n)
+	case "owner.start":
+		e.Owner.Start = n
+	case "owner.space":
+		e.Owner.Space = n
+	case "stream.start":
+		e.StreamStart = fromMicros(n)
+	case "stream.end":
+		e.StreamEnd = fromMicros(n)
+	case "due":
+		e.Due = fromMicros(n)
+	case "scheduled":
+		e.Scheduled = fromMicros(n)
+	}
 }
 
 func stateNamed(s string) connector.State {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -36,7 +35,7 @@ const projectionTables = `
 DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS daily;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (key BLOB PRIMARY KEY, entry INTEGER NOT NULL, place INTEGER NOT NULL, state INTEGER NOT NULL,
-	at INTEGER NOT NULL, scope BLOB NOT NULL, pid INTEGER NOT NULL, print TEXT NOT NULL, size INTEGER NOT NULL, sha BLOB NOT NULL,
+	at INTEGER NOT NULL, scope BLOB, pid INTEGER NOT NULL, print TEXT NOT NULL, size INTEGER NOT NULL, sha BLOB,
 	required INTEGER NOT NULL, due INTEGER NOT NULL, scheduled INTEGER NOT NULL, attempts INTEGER NOT NULL, tried INTEGER NOT NULL,
 	incident INTEGER NOT NULL, said INTEGER NOT NULL, ended INTEGER NOT NULL, how INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX files_due ON files (due, key) WHERE state < 3 AND due > 0;
@@ -52,30 +51,51 @@ func openProjection(ctx context.Context, path string, l purge.Ledger) (*projecti
 	if err != nil {
 		return nil, err
 	}
-	// Made by us, so that its mode is right from the first byte on.
-	f, err := os.OpenFile(abs, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err // without the path
+	db, err := openCache(ctx, abs)
+	if damaged(err) { // it can be made again
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			_ = os.Remove(abs + suffix)
 		}
-		return nil, fmt.Errorf("make cache: %w", err)
+		db, err = openCache(ctx, abs)
 	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	// It can be made again, so that it need not be flushed: a power cut may leave
-	// it behind the ledger, never ahead of it.
-	u := url.URL{Scheme: "file", Path: abs}
-	db, err := sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=secure_delete(ON)&_pragma=cache_size(-65536)&_txlock=immediate")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make cache: %w", pathless(err))
 	}
 	p := &projection{db: db, ledger: l}
 	for i := range 4 { // 192 bits that only this ledger knows
 		p.key = append(p.key, l.ShortHash("custody cache key "+strconv.Itoa(i))...)
 	}
 	return p, nil
+}
+
+// damaged reports that SQLite cannot make sense of a file; sqlite.org/rescode.html.
+func damaged(err error) bool {
+	const corrupt, notADatabase = 11, 26
+	var e interface{ Code() int }
+	return errors.As(err, &e) && (e.Code()&0xff == corrupt || e.Code() == notADatabase)
+}
+
+func openCache(ctx context.Context, path string) (*sql.DB, error) {
+	// Made by us, so that its mode is right from the first byte on.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	// It need not be flushed: a power cut may leave it behind the ledger, never
+	// ahead of it.
+	u := url.URL{Scheme: "file", Path: path}
+	db, err := sql.Open("sqlite", u.String()+"?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=secure_delete(ON)&_pragma=cache_size(-65536)&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&n); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 func (p *projection) close() error { return p.db.Close() }
@@ -121,6 +141,11 @@ func (p *projection) step(ctx context.Context) (more bool, err error) {
 	}
 	defer tx.Rollback()
 	cursor, built, ok := p.position(ctx, tx)
+	if ok && cursor > 0 && cursor <= newest {
+		if ok, err = p.sameHistory(ctx, tx, cursor); err != nil {
+			return false, err
+		}
+	}
 	if !ok || cursor > newest {
 		if cursor, built, err = 0, newest, p.reset(ctx, tx, newest); err != nil {
 			return false, err
@@ -157,7 +182,33 @@ func (p *projection) step(ctx context.Context) (more bool, err error) {
 	if err := setMeta(ctx, tx, "cursor", last); err != nil {
 		return false, err
 	}
+	at, err := p.instant(ctx, last)
+	if err != nil {
+		return false, err
+	}
+	if err := setMeta(ctx, tx, "cursor_at", at); err != nil {
+		return false, err
+	}
 	return more, tx.Commit()
+}
+
+// instant is when an entry was written; 0 when the ledger does not have it.
+func (p *projection) instant(ctx context.Context, number int64) (int64, error) {
+	for e, err := range p.ledger.Entries(ctx, ledger.Filter{After: number - 1, Before: number + 1, Limit: 1}) {
+		return micros(e.At), err
+	}
+	return 0, nil
+}
+
+// sameHistory reports whether the entry up to which the cache was brought is
+// still the one it was: a ledger that was restored from a backup has another.
+func (p *projection) sameHistory(ctx context.Context, tx *sql.Tx, cursor int64) (bool, error) {
+	var kept int64
+	if err := tx.QueryRowContext(ctx, "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'cursor_at'").Scan(&kept); err != nil {
+		return false, nil // a cache without it is made anew
+	}
+	at, err := p.instant(ctx, cursor)
+	return at == kept || at == 0, err
 }
 
 type querier interface {

@@ -1,0 +1,301 @@
+package custody
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"path"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+// Verdict says what an integrity check found of one file.
+type Verdict string
+
+// The verdicts. OK, KnownGone and NotChecked are no findings.
+const (
+	OK         Verdict = "ok"          // there, and all that was checked agrees
+	KnownGone  Verdict = "deleted"     // known to be gone, and not there
+	NotChecked Verdict = "not-checked" // there, with its size, but nobody recorded its hash
+	Lost       Verdict = "missing"     // it should be there, and is not
+	Returned   Verdict = "returned"    // it was known to be gone, and is there
+	Resized    Verdict = "size"        // its size is not the one recorded
+	Edited     Verdict = "edited"      // its content is not the one recorded, and it was written to since
+	Rotten     Verdict = "bit-rot"     // its content is not the one recorded, and it was not written to
+	Unseen     Verdict = "unknown"     // it could not be looked at or read
+	Stranger   Verdict = "untracked"   // it is in a tracked root, and no operation made it
+	Unpaired   Verdict = "no-pair"     // the file that must stand beside it is not there in time
+)
+
+// Finding reports a verdict that a person must look at.
+func (v Verdict) Finding() bool { return v != OK && v != KnownGone && v != NotChecked }
+
+// Checked is what a check found of one file.
+type Checked struct {
+	File
+	Verdict Verdict
+	Reason  connector.Reason
+	// Read is how many bytes were hashed.
+	Read int64
+}
+
+// Pair is a rule that a file must have another beside it within a time.
+type Pair struct {
+	// Made is the name of the action that made files of the rule; "" for any.
+	Made string
+	// Name is a pattern of path.Match that the base name must match.
+	Name string
+	// Beside is the base name of the other file, in which a * stands for what the
+	// first * of Name matched: "*.csv" and "*.duckdb".
+	Beside string
+	Within time.Duration
+}
+
+// Check says what VerifyFiles checks.
+type Check struct {
+	// Hashes reads every file and compares its SHA-256.
+	Hashes bool
+	// Scope takes only files of this scope.
+	Scope string
+	// Part and Parts take one of so many parts of the files: all of them are
+	// checked after Parts runs. Zero takes all.
+	Part, Parts int
+	// Roots are the names of the stores in which untracked files are looked for.
+	Roots []string
+	// Except reports paths that are no application's, such as the ledger itself.
+	Except func(path string) bool
+	Pairs  []Pair
+	// Workers read files at the same time. Default: all processors.
+	Workers int
+	// Progress is called now and then with files and bytes done so far.
+	Progress func(files, bytes int64)
+}
+
+// VerifyFiles compares every tracked file with what was recorded of it and calls
+// visit with each verdict, in no particular order but never at the same time. It
+// ends with an error when the ledger or a root cannot be read, or visit gives one.
+func (c *Custody) VerifyFiles(ctx context.Context, k Check, visit func(Checked) error) error {
+	if k.Parts < 0 || k.Parts > 0 && (k.Part < 1 || k.Part > k.Parts) {
+		return fmt.Errorf("part %d of %d is none", k.Part, k.Parts)
+	}
+	for _, p := range k.Pairs {
+		if _, err := path.Match(p.Name, ""); err != nil || strings.Count(p.Beside, "*") > 1 || p.Beside == "" {
+			return fmt.Errorf("pair %q: it is not a pattern and a name with one * at most", p.Name+"="+p.Beside)
+		}
+	}
+	if k.Workers <= 0 {
+		k.Workers = runtime.GOMAXPROCS(0)
+	}
+	where, args := "1", []any(nil)
+	if k.Scope != "" {
+		where, args = "scope = ?", []any{c.state.hash(k.Scope)}
+	}
+	v := verifier{c: c, k: k, visit: visit}
+	var batch []Sighting
+	for f, err := range c.files(ctx, where, args) {
+		if err != nil {
+			return err
+		}
+		if k.Parts > 0 && partOf(f.event.identity(), k.Parts) != k.Part {
+			continue
+		}
+		if batch = append(batch, Sighting{File: f}); len(batch) == perEntry {
+			if err := v.batch(ctx, batch); err != nil {
+				return err
+			}
+			batch = nil
+		}
+	}
+	if err := v.batch(ctx, batch); err != nil {
+		return err
+	}
+	return v.strangers(ctx)
+}
+
+// partOf is the part, from 1, in which a file is checked. It depends on nothing but the
+// place, so that every file has its turn.
+func partOf(identity string, parts int) int {
+	h := fnv.New64a()
+	h.Write([]byte(identity))
+	return 1 + int(h.Sum64()%uint64(parts))
+}
+
+type verifier struct {
+	c           *Custody
+	k           Check
+	visit       func(Checked) error
+	mu          sync.Mutex // holds visit and the counts
+	files, read int64
+	failed      error
+}
+
+// batch looks at files by store and reads them on all workers.
+func (v *verifier) batch(ctx context.Context, list []Sighting) error {
+	v.c.sightAsRecorded(ctx, list)
+	work := make(chan *Sighting)
+	var wg sync.WaitGroup
+	for range min(v.k.Workers, len(list)) {
+		wg.Go(func() {
+			buf := make([]byte, chunk)
+			for s := range work {
+				v.give(v.one(ctx, s, buf))
+			}
+		})
+	}
+	for i := range list {
+		if ctx.Err() != nil {
+			break
+		}
+		work <- &list[i]
+	}
+	close(work)
+	wg.Wait()
+	if v.failed != nil {
+		return v.failed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return v.pairs(ctx, list)
+}
+
+func (v *verifier) give(r Checked) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.files, v.read = v.files+1, v.read+r.Read
+	if v.failed == nil {
+		v.failed = v.visit(r)
+	}
+	if v.k.Progress != nil && (v.files%256 == 0 || r.Read > chunk) {
+		v.k.Progress(v.files, v.read)
+	}
+}
+
+// sightAsRecorded looks at the files and keeps the fingerprint that was recorded.
+func (c *Custody) sightAsRecorded(ctx context.Context, list []Sighting) {
+	recorded := make([]connector.Fingerprint, len(list))
+	for i := range list {
+		recorded[i] = list[i].print
+	}
+	c.sight(ctx, list)
+	for i := range list {
+		list[i].print = recorded[i]
+	}
+}
+
+// one gives the verdict on one file that was looked at.
+func (v *verifier) one(ctx context.Context, s *Sighting, buf []byte) Checked {
+	r := Checked{File: s.File, Reason: s.Reason}
+	now := s.event.sight
+	switch {
+	case s.State == connector.Unknown:
+		r.Verdict = Unseen
+	case s.State == connector.Gone && s.Condition == Kept:
+		r.Verdict = Lost
+	case s.State == connector.Gone:
+		r.Verdict = KnownGone // or reserved, and not there yet
+	case s.Condition == Ended:
+		r.Verdict = Returned
+	case s.Condition == Reserved:
+		r.Verdict = NotChecked // it is being written
+	case s.print == "" && s.Size == 0:
+		r.Verdict = NotChecked // it was never seen, nor was its size said
+	case now.bytes != s.Size:
+		r.Verdict = Resized
+	case !v.k.Hashes:
+		r.Verdict = OK
+	case s.Hash == "":
+		r.Verdict = NotChecked
+	default:
+		v.content(ctx, s, buf, &r)
+	}
+	return r
+}
+
+// content reads the file and compares its hash.
+func (v *verifier) content(ctx context.Context, s *Sighting, buf []byte, r *Checked) {
+	if st, _ := v.c.store(s.event.store); st.Root == "" {
+		r.Verdict = NotChecked // its content is not ours to read
+		return
+	}
+	sum, n, err := v.c.read(ctx, s.event.place, buf)
+	r.Read = n
+	switch {
+	case err != nil && errors.Is(err, fs.ErrPermission):
+		r.Verdict, r.Reason = Unseen, connector.NoPermission
+	case errors.Is(err, errMoved):
+		r.Verdict, r.Reason = Unseen, connector.Changed
+	case err != nil:
+		r.Verdict, r.Reason = Unseen, connector.Unreachable
+	case hex.EncodeToString(sum[:]) == s.Hash:
+		r.Verdict = OK
+	case s.print != "" && s.print == s.event.print:
+		// The same inode, size and instant of the last write, and other bytes.
+		r.Verdict = Rotten
+	default:
+		r.Verdict = Edited
+	}
+}
+
+// pairs looks for the files that must stand beside those of the list.
+func (v *verifier) pairs(ctx context.Context, list []Sighting) error {
+	now := v.c.now()
+	var missing []Sighting
+	var of []int
+	for i := range list {
+		s := &list[i]
+		if s.Condition != Kept || s.State != connector.Present {
+			continue
+		}
+		for _, p := range v.k.Pairs {
+			dir, base := path.Split(string(s.event.at))
+			if ok, err := path.Match(p.Name, base); err != nil || !ok || p.Made != "" && p.Made != s.Made.Action || now.Sub(s.Made.At) < p.Within {
+				continue
+			}
+			other := *s
+			other.event.at = connector.Locator(dir + beside(p, base))
+			missing, of = append(missing, other), append(of, i)
+		}
+	}
+	v.c.sight(ctx, missing)
+	for k := range missing {
+		if missing[k].State == connector.Gone {
+			v.give(Checked{File: list[of[k]].File, Verdict: Unpaired, Reason: connector.Missing})
+		} else if missing[k].State == connector.Unknown {
+			v.give(Checked{File: list[of[k]].File, Verdict: Unseen, Reason: missing[k].Reason})
+		}
+	}
+	return v.failed
+}
+
+// beside is the name of the other file of a pair.
+func beside(p Pair, base string) string {
+	before, after, ok := strings.Cut(p.Name, "*")
+	if !ok || !strings.Contains(p.Beside, "*") {
+		return p.Beside
+	}
+	stem := strings.TrimSuffix(strings.TrimPrefix(base, before), after)
+	return strings.Replace(p.Beside, "*", stem, 1)
+}
+
+// strangers reports untracked files; whether they belong to a scope cannot be
+// known, so that they are reported with every one.
+func (v *verifier) strangers(ctx context.Context) error {
+	for _, name := range v.k.Roots {
+		list, err := v.c.untracked(ctx, name, v.c.now().Add(time.Hour), v.k.Except)
+		for _, o := range list {
+			v.give(Checked{File: o.File, Verdict: Stranger})
+		}
+		if err != nil {
+			return fmt.Errorf("store %s: %w", name, err)
+		}
+	}
+	return v.failed
+}

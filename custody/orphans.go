@@ -1,0 +1,233 @@
+package custody
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+// OrphanKind says what is wrong.
+type OrphanKind string
+
+// The kinds of orphan. Only the first two are ever disposed of.
+const (
+	DeadOwner   OrphanKind = "dead-owner"  // a file that must be cleaned up, whose owner is dead
+	Untracked   OrphanKind = "untracked"   // a file in a tracked root that no operation made
+	Dangling    OrphanKind = "missing"     // a tracked file that is not there, though nobody said that it goes
+	Uncommitted OrphanKind = "uncommitted" // a reservation that was never committed
+	Unfinished  OrphanKind = "unfinished"  // work that was started and neither completed nor failed
+)
+
+// Orphan is something that somebody left behind.
+type Orphan struct {
+	Sighting
+	Kind OrphanKind
+	// Since is when it began: the operation, or, of an untracked file, when it was
+	// last written.
+	Since time.Time
+}
+
+// Search says where and how Orphans looks.
+type Search struct {
+	// Roots are the names of the stores whose every file must be tracked. In
+	// others, untracked files are none of our business.
+	Roots []string
+	// Grace leaves alone what began less long ago.
+	Grace time.Duration
+	// Except reports paths that are no application's, such as the ledger itself.
+	Except func(path string) bool
+}
+
+// Orphans lists what was left behind. An owner of whom nothing can be known is
+// not taken for dead. A store that cannot be looked at gives no orphans but
+// an error: nothing may be concluded from what was not seen. What was found
+// until then is returned.
+func (c *Custody) Orphans(ctx context.Context, s Search) ([]Orphan, error) {
+	before := c.now().Add(-s.Grace)
+	var list []Orphan
+	for f, err := range c.files(ctx, "state < 3 AND at < ?", []any{micros(before)}) {
+		if err != nil {
+			return list, err
+		}
+		list = append(list, Orphan{Sighting: Sighting{File: f}, Since: f.Made.At})
+	}
+	seen := make([]Sighting, len(list))
+	for i := range list {
+		seen[i] = list[i].Sighting
+	}
+	c.sight(ctx, seen)
+	kept := list[:0]
+	for i, o := range list {
+		o.Sighting = seen[i]
+		if o.Kind = orphanKind(&o.Sighting); o.Kind != "" {
+			kept = append(kept, o)
+		}
+	}
+	list = kept
+	work, err := c.unfinished(ctx, before)
+	if err != nil {
+		return list, err
+	}
+	list = append(list, work...)
+	for _, name := range s.Roots {
+		more, err := c.untracked(ctx, name, before, s.Except)
+		list = append(list, more...)
+		if err != nil {
+			return list, fmt.Errorf("store %s: %w", name, err)
+		}
+	}
+	return list, nil
+}
+
+func orphanKind(s *Sighting) OrphanKind {
+	switch {
+	case s.Condition == Reserved && s.Life == Alive:
+		return ""
+	case s.Condition == Reserved && s.State == connector.Present && s.Life == Dead:
+		return DeadOwner
+	case s.Condition == Reserved:
+		return Uncommitted
+	case s.State == connector.Gone && !s.Required:
+		return Dangling
+	case s.State != connector.Gone && s.Required && s.Life == Dead:
+		return DeadOwner
+	default:
+		return ""
+	}
+}
+
+// unfinished finds the work that began before an instant and did not end, but for
+// that of an owner who is alive.
+func (c *Custody) unfinished(ctx context.Context, before time.Time) ([]Orphan, error) {
+	rows, err := c.state.db.QueryContext(ctx, "SELECT entry, place, at FROM work WHERE at < ? ORDER BY entry, place", micros(before))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids [][3]int64
+	for rows.Next() {
+		var id [3]int64
+		if err := rows.Scan(&id[0], &id[1], &id[2]); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	t := texts{c: c}
+	var list []Orphan
+	for _, id := range ids {
+		e, ok, err := t.at(ctx, id[0], id[1])
+		if err != nil {
+			return list, err
+		}
+		life := c.me.life(e.Owner)
+		if !ok || life == Alive {
+			continue
+		}
+		f := File{ID: idOf(id[0], int(id[1])), Store: e.store, Locator: e.at, Path: e.name(), Made: e.Operation, Life: life, event: e}
+		list = append(list, Orphan{Sighting: Sighting{File: f}, Kind: Unfinished, Since: fromMicros(id[2])})
+	}
+	seen := make([]Sighting, len(list))
+	for i := range list {
+		seen[i] = list[i].Sighting
+	}
+	c.sight(ctx, seen)
+	for i := range list {
+		list[i].Sighting = seen[i]
+	}
+	return list, nil
+}
+
+// untracked finds the regular files below a root that no operation made, last
+// written before an instant. It follows no link.
+func (c *Custody) untracked(ctx context.Context, name string, before time.Time, except func(string) bool) ([]Orphan, error) {
+	s, ok := c.store(name)
+	if !ok || s.Root == "" {
+		return nil, fmt.Errorf("it is not a store of files")
+	}
+	var list []Orphan
+	err := filepath.WalkDir(s.Root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if !d.Type().IsRegular() || except != nil && except(path) {
+			return nil
+		}
+		at := connector.Locator(strings.TrimPrefix(path, strings.TrimSuffix(s.Root, "/")+"/"))
+		known, err := c.state.knows(ctx, place{store: name, at: at})
+		if err != nil || known {
+			return err
+		}
+		fi, err := d.Info()
+		if os.IsNotExist(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if fi.ModTime().Before(before) {
+			e := event{place: place{store: name, at: at, abs: path}}
+			list = append(list, Orphan{Kind: Untracked, Since: fi.ModTime().UTC(),
+				Sighting: Sighting{File: File{Store: name, Locator: at, Path: path, Size: fi.Size(), event: e}}})
+		}
+		return nil
+	})
+	seen := make([]Sighting, len(list))
+	for i := range list {
+		seen[i] = list[i].Sighting
+	}
+	c.sight(ctx, seen)
+	kept := list[:0]
+	for i := range list {
+		if list[i].Sighting = seen[i]; seen[i].State != connector.Gone {
+			kept = append(kept, list[i])
+		}
+	}
+	if err != nil {
+		return kept, fmt.Errorf("walk: %w", pathless(err))
+	}
+	return kept, nil
+}
+
+// knows reports whether the place has a file that is not known to be gone.
+func (p *projection) knows(ctx context.Context, at place) (bool, error) {
+	var n int
+	err := p.db.QueryRowContext(ctx, "SELECT count(*) FROM files WHERE key = ? AND state < 3", p.hash(at.identity())).Scan(&n)
+	return n > 0, err
+}
+
+// Dispose erases the orphans of the first two kinds, through the purge protocol,
+// and returns them with what became of each. Others are left out.
+func (c *Custody) Dispose(ctx context.Context, orphans []Orphan) ([]Sighting, error) {
+	if err := c.finish(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.state.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	var list []Sighting
+	for _, o := range orphans {
+		if o.Kind == Untracked { // it may have been registered meanwhile
+			if known, err := c.state.knows(ctx, o.event.place); err != nil {
+				return nil, err
+			} else if known {
+				continue
+			}
+		}
+		if o.Kind == DeadOwner || o.Kind == Untracked {
+			list = append(list, o.Sighting)
+		}
+	}
+	return list, c.dispose(ctx, list, func(*Sighting) bool { return false })
+}
