@@ -272,6 +272,10 @@ type Link struct {
 	On    []Pair
 	// Where restricts which linked rows go; the operator's SQL on Table.
 	Where string
+	// ReferencedBy are further columns that name a linked row without a foreign
+	// key, by the value of the only On column: while a surviving row has it, the
+	// linked row stays.
+	ReferencedBy []Column
 }
 
 // Pair equates a column of the linked table with one of the root, or of an

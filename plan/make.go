@@ -51,7 +51,8 @@ func Make(ctx context.Context, in Input, path string) (*Plan, error) {
 		}
 	}()
 	w := &writer{f: f, h: sha256.New()}
-	if err := in.write(ctx, rules, w); err != nil {
+	sums, err := in.write(ctx, rules, w)
+	if err != nil {
 		return nil, err
 	}
 	if err := f.Sync(); err != nil {
@@ -67,7 +68,14 @@ func Make(ctx context.Context, in Input, path string) (*Plan, error) {
 	if err := syncFolder(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("write plan: %w", err)
 	}
-	return Open(path)
+	p, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for i := range p.Rules {
+		p.Rules[i].Failures = sums[i].Failures
+	}
+	return p, nil
 }
 
 // syncFolder makes a rename durable.
@@ -114,7 +122,7 @@ func (in *Input) rules() ([]*policy.Rule, error) {
 	return rules, nil
 }
 
-func (in *Input) write(ctx context.Context, rules []*policy.Rule, w *writer) error {
+func (in *Input) write(ctx context.Context, rules []*policy.Rule, w *writer) ([]RuleSummary, error) {
 	asOf := in.AsOf.UTC()
 	b := append(append(append(w.buf, magic...), version...), "\npolicy "...)
 	b = append(hex.AppendEncode(b, in.Policy.Hash[:]), "\nas-of "...)
@@ -134,16 +142,16 @@ func (in *Input) write(ctx context.Context, rules []*policy.Rule, w *writer) err
 		if r.Enabled {
 			rp := &rulePlanner{in: in, rule: r, asOf: asOf, sum: &sums[i], w: w, looks: make(map[string]*looks)}
 			if err := rp.run(ctx); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		w.buf = appendTotal(w.buf, &sums[i])
 	}
 	if err := w.flush(); err != nil {
-		return err
+		return nil, err
 	}
 	_, err := w.f.Write(append(hex.AppendEncode([]byte(digestPrefix), w.h.Sum(nil)), '\n'))
-	return err
+	return sums, err
 }
 
 // writer collects lines, and hashes and writes them in large pieces.
@@ -284,11 +292,13 @@ func (rp *rulePlanner) take(it connector.Item) {
 	}
 	if d.Reason != connector.Eligible {
 		s.Kept[d.Reason]++
+		s.fail(it, d.Reason, it.Err)
 		return
 	}
 	parts, err := Expand(rp.rule, it)
 	if err != nil || !bounded(it, parts) {
 		s.Kept[connector.Invalid]++
+		s.fail(it, connector.Invalid, err)
 		return
 	}
 	rp.batch = append(rp.batch, Item{Item: it, Parts: parts})
@@ -322,8 +332,9 @@ func (rp *rulePlanner) look(ctx context.Context) error {
 	counted := make(map[Thing]bool, len(seen))
 	for i := range rp.batch {
 		it := &rp.batch[i]
-		if r := settle(it.Parts, seen); r != connector.Eligible {
+		if r, err := settle(it.Parts, seen); r != connector.Eligible {
 			rp.sum.Kept[r]++
+			rp.sum.fail(it.Item, r, err)
 			continue
 		}
 		rp.sum.Items++
@@ -354,8 +365,8 @@ func (rp *rulePlanner) look(ctx context.Context) error {
 }
 
 // settle fills in what was seen of the parts and says why the item must stay.
-func settle(parts []Part, seen map[Thing]connector.Result) connector.Reason {
-	why := connector.Eligible
+func settle(parts []Part, seen map[Thing]connector.Result) (why connector.Reason, cause error) {
+	why = connector.Eligible
 	for i := range parts {
 		p := &parts[i]
 		r := seen[Thing{p.Store, p.Locator}]
@@ -365,12 +376,26 @@ func settle(parts []Part, seen map[Thing]connector.Result) connector.Reason {
 		case r.State == connector.Gone:
 			p.State, p.Reason = connector.Gone, connector.Missing
 		case r.Reason == "" || r.Reason == connector.Eligible:
-			return connector.Unreachable
+			return connector.Unreachable, r.Err
 		default:
-			why = r.Reason
+			why, cause = r.Reason, r.Err
 		}
 	}
-	return why
+	return why, cause
+}
+
+// maxFailures is how many failures of a rule are named.
+const maxFailures = 10
+
+// fail names an item that was to go and is left out because something is wrong
+// with it or with the store of a part.
+func (s *RuleSummary) fail(it connector.Item, reason connector.Reason, err error) {
+	switch reason {
+	case connector.Invalid, connector.Unreachable, connector.NoPermission, connector.Refused:
+		if len(s.Failures) < maxFailures {
+			s.Failures = append(s.Failures, Failure{it.ID, it.Locator, reason, ErrorType(err)})
+		}
+	}
 }
 
 // Thing names one part across stores.

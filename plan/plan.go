@@ -153,6 +153,19 @@ type RuleSummary struct {
 	// Skew is how far the store's clock is from this host's, in whole minutes;
 	// zero while it is not more than five.
 	Skew time.Duration
+	// Failures are the first items that were to go and are left out because
+	// something is wrong with them or with the store of a part. Only the plan that
+	// Make returns has them: they are not in the file.
+	Failures []Failure
+}
+
+// Failure is an item that could not be planned.
+type Failure struct {
+	ID      string            // as connector.Item.ID
+	Locator connector.Locator // personal data
+	Reason  connector.Reason
+	// ErrorType is the Go type of the cause; empty when there was none.
+	ErrorType string
 }
 
 // ErrorKind says what is wrong with a plan file.

@@ -109,6 +109,11 @@ func TestMakeSaysWhatIsDueAndWhy(t *testing.T) {
 		Rule: "records", Kind: "record", Store: "app", StoreKind: policy.Rows, Enabled: true, Retain: policy.Period{Days: 14}, Cutoff: t0.AddDate(0, 0, -14),
 		Total: 9, Due: 7, Items: 2, Bytes: 300, Undated: 1, Parts: 4, PartsMissing: 1, OldestDue: t0.AddDate(0, 0, -99),
 		Kept: map[connector.Reason]int64{connector.Held: 1, connector.InUse: 1, connector.Invalid: 3},
+		Failures: []plan.Failure{
+			{ID: "4", Locator: "records/0004", Reason: connector.Invalid, ErrorType: "errors.errorString"},
+			{ID: "5", Locator: "records/0005", Reason: connector.Invalid, ErrorType: "errors.errorString"},
+			{Locator: "records/0009", Reason: connector.Invalid, ErrorType: "errors.errorString"},
+		},
 	}, {
 		Rule: "exports", Kind: "export", Store: "disk", StoreKind: policy.Files, Enabled: true, Retain: policy.Period{Months: 1}, Cutoff: t0.AddDate(0, -1, 0),
 		Total: 1, Due: 1, Items: 1, Bytes: 7, OldestDue: time.Date(2026, 6, 1, 11, 0, 0, 0, time.UTC),
@@ -429,7 +434,8 @@ func TestExpand(t *testing.T) {
 		return p
 	}
 	bucket := policy.Part{Kind: policy.Objects, Store: policy.Template{Literals: []string{"", ""}, Refs: []connector.Ref{ref}},
-		Path: policy.Template{Literals: []string{"", ""}, Refs: []connector.Ref{ref}}, Buckets: map[string]string{"bkt": "media"}}
+		Path: policy.Template{Literals: []string{"", ""}, Refs: []connector.Ref{ref}}, Buckets: map[string]string{"bkt": "media"},
+		Patterns: []policy.BucketPattern{{Pattern: "rec-*", Store: "any"}, {Pattern: "*-two", Store: "other"}}}
 	for _, tt := range []struct {
 		name   string
 		part   policy.Part
@@ -457,7 +463,13 @@ func TestExpand(t *testing.T) {
 		{"url forms are not decoded", part(policy.Files, "f/", ""), []string{"%2e%2e/x"}, "s f/%2e%2e/x"},
 		{"bucket of the record", bucket, []string{"bkt", "k/1"}, "media k/1"},
 		{"bucket of nobody", bucket, []string{"other", "k/1"}, ""},
-		{"key that climbs", bucket, []string{"bkt", "../k"}, ""},
+		{"a key has no directories", bucket, []string{"bkt", "../k"}, "media ../k"},
+		{"a key may begin with a slash", bucket, []string{"bkt", "/a/./k/"}, "media /a/./k/"},
+		{"a key has no NUL", bucket, []string{"bkt", "a\x00b"}, ""},
+		{"an empty key", bucket, []string{"bkt", ""}, ""},
+		{"bucket by pattern", bucket, []string{"rec-7", "/../k"}, "any rec-7//../k"},
+		{"bucket of two patterns", bucket, []string{"rec-two", "k"}, ""},
+		{"bucket that is a path", bucket, []string{"rec-7/x", "k"}, ""},
 		{"key with two slashes", bucket, []string{"bkt", "a//b"}, "media a//b"},
 	} {
 		r := &policy.Rule{Parts: []policy.Part{tt.part}}

@@ -82,6 +82,7 @@ func (r *run) would(ctx context.Context, s *plan.RuleSummary, rep *RuleReport) {
 				if !seen[t] {
 					seen[t] = true
 					rep.PartsGone++
+					rep.ObjectsGone += objects(r.policy, p.Store)
 					rep.Bytes += p.Bytes
 				}
 			}

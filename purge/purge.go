@@ -234,6 +234,16 @@ func (r *Report) Unknown() int64 {
 	return n
 }
 
+// MaxFailures is how many failures of a rule a report names.
+const MaxFailures = 10
+
+// Failure is an item that was to go and could not. It holds nothing of a person.
+type Failure struct {
+	Item      string // an id that tells nothing, else a short keyed hash
+	Reason    connector.Reason
+	ErrorType string // of the error behind it; empty when there was none
+}
+
 // RuleReport is what a run did for one rule. In a dry run Gone, PartsGone and
 // Bytes are what would go.
 type RuleReport struct {
@@ -262,6 +272,7 @@ type RuleReport struct {
 	// among them, and one for a store that could not be looked at.
 	Errors       int64
 	PartsGone    int64 // parts seen to be gone, erased by us; one for each blob
+	ObjectsGone  int64 // those of PartsGone that were in object stores
 	PartsShared  int64 // parts that a surviving row still references
 	PartsMissing int64 // parts that were not there; not deletions
 	Bytes        int64 // of the items and parts that are gone
@@ -274,6 +285,9 @@ type RuleReport struct {
 	// looked at.
 	Unreadable connector.Reason
 	ErrorType  string
+	// Failures are the first items that were to go and could not, at most
+	// [MaxFailures]: those that the plan could not take, then those of the run.
+	Failures []Failure
 	// Done says that the whole of the rule's plan was carried out.
 	Done bool
 	// OldestDue is the plan's: the earliest anchor among all due items.

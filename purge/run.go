@@ -129,7 +129,7 @@ func newRun(mode string, pol *policy.Policy, p *plan.Plan, c Config) (*run, erro
 	r.voice = voice{observe: c.Observe, run: safe(r.id), request: requestOf(c.Ledger, c.RequestID)}
 	r.report = Report{Run: r.id, DryRun: mode == modeDryRun, PlanDigest: p.Digest, PolicyHash: pol.Hash, AsOf: p.AsOf, Started: r.start}
 	for i := range p.Rules {
-		r.report.Rules = append(r.report.Rules, newRuleReport(&p.Rules[i]))
+		r.report.Rules = append(r.report.Rules, newRuleReport(&p.Rules[i], c.Ledger))
 	}
 	return r, nil
 }

@@ -15,7 +15,7 @@ import (
 
 // newRuleReport starts a report with what the plan already says: the items it
 // kept back, those it could not look at, and a store that could not be read.
-func newRuleReport(s *plan.RuleSummary) RuleReport {
+func newRuleReport(s *plan.RuleSummary, l Ledger) RuleReport {
 	rep := RuleReport{
 		Rule: s.Rule, Kind: s.Kind, Store: s.Store, StoreKind: s.StoreKind, Enabled: s.Enabled, Retain: s.Retain, Cutoff: s.Cutoff,
 		Total: s.Total, Due: s.Due, Undated: s.Undated, Items: s.Items, OldestDue: s.OldestDue,
@@ -37,7 +37,16 @@ func newRuleReport(s *plan.RuleSummary) RuleReport {
 	if s.Unreadable != "" {
 		rep.Errors++
 	}
+	for _, f := range s.Failures {
+		rep.fail(string(idOf(l, f.ID, string(f.Locator))), f.Reason, f.ErrorType)
+	}
 	return rep
+}
+
+func (rep *RuleReport) fail(item string, reason connector.Reason, errorType string) {
+	if len(rep.Failures) < MaxFailures {
+		rep.Failures = append(rep.Failures, Failure{item, reason, errorType})
+	}
 }
 
 // failure reports a reason that should not be: the item was to go, and cannot.
@@ -78,6 +87,7 @@ func (rep *RuleReport) count(b *batch) {
 	for _, t := range b.order {
 		if t.res.State == connector.Gone && t.res.Reason == connector.Erasure && !t.counted {
 			rep.PartsGone++
+			rep.ObjectsGone += objects(b.policy, t.Store)
 			rep.Bytes += t.bytes
 		}
 	}
@@ -91,10 +101,23 @@ func (rep *RuleReport) count(b *batch) {
 			}
 		}
 	}
+	for i := range b.units {
+		if u := &b.units[i]; u.res.State != connector.Gone && u.failed() {
+			rep.fail(string(b.name(u)), u.res.Reason, plan.ErrorType(u.cause()))
+		}
+	}
 	rep.Rows = addCounts(rep.Rows, b.rows)
 	if b.old {
 		rep.Resumed += int64(len(b.units))
 	}
+}
+
+// objects is 1 for an object store, else 0.
+func objects(p *policy.Policy, store string) int64 {
+	if s, ok := p.Store(store); ok && s.Kind == policy.Objects {
+		return 1
+	}
+	return 0
 }
 
 // addCounts adds counts by table, in the order of the tables' names.

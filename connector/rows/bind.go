@@ -35,6 +35,9 @@ type hop struct {
 	table *table
 	where string
 	pairs []pair
+	// named are further columns, of other tables, that hold the value of the
+	// only pair's col: a row that stays and has it needs the linked row.
+	named []*column
 }
 
 // pair equates a column of a hop with one of the root (from -1) or of an
@@ -339,8 +342,40 @@ func (b *binding) bindLink(cat *catalog, i int, l connector.Link) {
 		}
 		h.pairs = append(h.pairs, p)
 	}
+	if len(l.ReferencedBy) > 0 && len(l.On) != 1 {
+		b.fault(subject, "referenced_by needs an on with exactly one equation", fmt.Sprintf("on: %s.COLUMN = %s.COLUMN", t.name, b.root.name))
+		return
+	}
+	for _, q := range l.ReferencedBy {
+		c, ok := b.bindNamed(cat, subject, i, q)
+		if !ok {
+			return
+		}
+		h.named = append(h.named, c)
+	}
 	b.links[i] = h
 	b.indexWarning(subject, t, columnsIn(h.pairs))
+}
+
+// bindNamed resolves a column that names rows of link i. The rows of its table
+// that go are told from those that stay, so a table that goes along must come
+// first.
+func (b *binding) bindNamed(cat *catalog, subject string, i int, q connector.Column) (*column, bool) {
+	t := b.table(cat, subject, q.Table)
+	if t == nil {
+		return nil, false
+	}
+	for _, later := range b.q.Links[i:] {
+		if slices.Contains(cat.find(later.Table), t) {
+			b.fault(subject, fmt.Sprintf("referenced_by names %s, which is not linked above", t.full()), "put the part with that table first")
+			return nil, false
+		}
+	}
+	c := b.column(subject, t, q.Column)
+	if c != nil {
+		b.indexWarning(subject, t, []*column{c})
+	}
+	return c, c != nil
 }
 
 func columnsIn(pairs []pair) []*column {

@@ -87,23 +87,36 @@ func (b *binding) neededStmts(i int, sets map[*table][]key) []*stmt {
 		}
 		s := begin(quoteTable(b.d, l.table)+" AS l JOIN "+quoteTable(b.d, f.child)+" AS c ON "+
 			equal(of(b.d, "c", f.columns), of(b.d, "l", f.refs)), "1 = 1")
-		if dying, ok := sets[f.child]; ok {
-			s.add(" AND NOT ")
-			b.d.keyIn(s, of(b.d, "c", f.child.pk), f.child.pk, dying)
-			continue
-		}
-		if n := byTable[f.child]; n != nil {
-			for _, by := range n.by {
-				if dying, ok := sets[by.parent]; ok && by.parent != l.table {
-					// A NULL edge is no edge: the row does not die by it.
-					s.add(" AND CASE WHEN ")
-					b.hangsOn(s, by, "c", dying)
-					s.add(" THEN 0 ELSE 1 END = 1")
-				}
-			}
-		}
+		b.stays(s, f.child, byTable, sets, l.table)
+	}
+	for _, c := range l.named {
+		s := begin(quoteTable(b.d, l.table)+" AS l JOIN "+quoteTable(b.d, c.table)+" AS c ON "+
+			equal(of(b.d, "c", []*column{c}), of(b.d, "l", []*column{l.pairs[0].col})), "1 = 1")
+		b.stays(s, c.table, byTable, sets, nil)
 	}
 	return out
+}
+
+// stays adds the condition that row c of the table is not among those that go
+// already, by themselves or with a row of another table than but.
+func (b *binding) stays(s *stmt, t *table, byTable map[*table]*node, sets map[*table][]key, but *table) {
+	if dying, ok := sets[t]; ok {
+		s.add(" AND NOT ")
+		b.d.keyIn(s, of(b.d, "c", t.pk), t.pk, dying)
+		return
+	}
+	n := byTable[t]
+	if n == nil {
+		return
+	}
+	for _, by := range n.by {
+		if dying, ok := sets[by.parent]; ok && by.parent != but {
+			// A NULL edge is no edge: the row does not die by it.
+			s.add(" AND CASE WHEN ")
+			b.hangsOn(s, by, "c", dying)
+			s.add(" THEN 0 ELSE 1 END = 1")
+		}
+	}
 }
 
 // hangsOn adds the condition that a child row, by the edge, names one of the
