@@ -2,17 +2,17 @@
 // asked to lose in a second, slows down when the store does, and stops while a
 // pause file is there.
 //
-// It waits before a scan, a probe or a claim, and never between a claim and its
-// end, because a claim may hold locks that others wait for. What an erasure cost
-// is known only afterwards, so it is charged then, and the next claim waits until
-// the debt is paid: the size of a batch never changes, only the time between two.
+// Whoever disposes of items asks for a turn before each batch, in all stores that
+// the batch concerns. That is the only place to wait, because the parts of an item
+// are looked at and claimed while its row is locked and others wait for it. What
+// an erasure cost is known only afterwards, so it is charged then, and the next
+// turn comes when the debt is paid: the size of a batch never changes, only the
+// time between two.
 package pace
 
 import (
 	"context"
-	"errors"
 	"iter"
-	"os"
 	"sync"
 	"time"
 
@@ -32,11 +32,12 @@ type Limits struct {
 	Slow float64
 	// MaxPause is the longest single pause for slowness. Default 30 s.
 	MaxPause time.Duration
-	// PauseFile is the path of a file that stops the work as long as it exists.
-	PauseFile string
+	// PauseFiles are the paths of files each of which stops the work as long as it
+	// is there; see ReadPause.
+	PauseFiles []string
 
 	// Clock, Sleep and Exists are for tests. The zero values are time.Now, a timer
-	// and a look at the file system.
+	// and ReadPause.
 	Clock  func() time.Time
 	Sleep  func(context.Context, time.Duration) error
 	Exists func(path string) (bool, error)
@@ -71,7 +72,10 @@ func Wrap(c connector.Connector, l Limits) *Connector {
 		l.Sleep = sleep
 	}
 	if l.Exists == nil {
-		l.Exists = exists
+		l.Exists = func(path string) (bool, error) {
+			on, _, err := ReadPause(path, l.Clock())
+			return on, err
+		}
 	}
 	return &Connector{inner: c, l: l, items: account{rate: l.Items}, rows: account{rate: l.Rows}, bytes: account{rate: l.Bytes}}
 }
@@ -85,16 +89,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// exists reports whether the pause file is there. A file that cannot be looked
-// for is an error, and the work waits: it may be there.
-func exists(path string) (bool, error) {
-	_, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // account is a debt that time pays off.
@@ -122,24 +116,26 @@ func (a *account) charge(now time.Time, cost float64) {
 	a.debt += cost
 }
 
-// unpaused waits while the pause file is there.
-func (c *Connector) unpaused(ctx context.Context) error {
-	for c.l.PauseFile != "" {
-		there, err := c.l.Exists(c.l.PauseFile)
-		if err == nil && !there {
-			break
-		}
-		if err := c.l.Sleep(ctx, pollPause); err != nil {
-			return err
+// Paused reports whether a pause file is there, or may be.
+func (c *Connector) Paused() bool {
+	for _, path := range c.l.PauseFiles {
+		if there, err := c.l.Exists(path); there || err != nil {
+			return true
 		}
 	}
-	return ctx.Err()
+	return false
 }
 
-// turn waits until the debts are paid and the store has had its rest.
-func (c *Connector) turn(ctx context.Context) error {
+// Turn waits until no pause file is there, the debts are paid and the store has
+// had its rest. The error is that of the context, when it ends first.
+func (c *Connector) Turn(ctx context.Context) error {
 	for {
-		if err := c.unpaused(ctx); err != nil {
+		for c.Paused() {
+			if err := c.l.Sleep(ctx, pollPause); err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		c.mu.Lock()
@@ -150,8 +146,13 @@ func (c *Connector) turn(ctx context.Context) error {
 		if wait <= 0 {
 			return nil
 		}
-		if err := c.l.Sleep(ctx, wait); err != nil {
-			return err
+		// In pieces, so that a pause that begins meanwhile shows at once.
+		for wait > 0 && !c.Paused() {
+			piece := min(wait, pollPause)
+			if err := c.l.Sleep(ctx, piece); err != nil {
+				return err
+			}
+			wait -= piece
 		}
 	}
 }
@@ -195,42 +196,24 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 	return c.inner.Check(ctx, q)
 }
 
-// Scan waits while the work is paused, and passes on.
+// Scan passes on.
 func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.Survey) iter.Seq2[connector.Item, error] {
-	return func(yield func(connector.Item, error) bool) {
-		if err := c.unpaused(ctx); err != nil {
-			yield(connector.Item{}, err)
-			return
-		}
-		c.inner.Scan(ctx, q, s)(yield)
-	}
+	return c.inner.Scan(ctx, q, s)
 }
 
-// Probe waits while the work is paused, and passes on.
+// Probe passes on.
 func (c *Connector) Probe(ctx context.Context, at []connector.Locator) []connector.Result {
-	if err := c.unpaused(ctx); err != nil {
-		return unknown(len(at), err)
-	}
 	return c.inner.Probe(ctx, at)
 }
 
-// Claim waits for its turn and passes on. A context that ends while it waits
-// claims nothing.
+// Claim passes on, and measures.
 func (c *Connector) Claim(ctx context.Context, q *connector.Query, items []connector.Item) (connector.Claim, []connector.Result) {
-	if err := c.turn(ctx); err != nil {
-		return none{}, unknown(len(items), err)
-	}
 	start := c.l.Clock()
 	cl, results := c.inner.Claim(ctx, q, items)
-	return &claim{Claim: cl, c: c, n: len(items), took: c.l.Clock().Sub(start)}, results
-}
-
-func unknown(n int, err error) []connector.Result {
-	results := make([]connector.Result, n)
-	for i := range results {
-		results[i] = connector.Result{State: connector.Unknown, Reason: connector.Unreachable, Err: err}
+	if cl == nil {
+		return nil, results
 	}
-	return results
+	return &claim{Claim: cl, c: c, n: len(items), took: c.l.Clock().Sub(start)}, results
 }
 
 // claim measures and charges its erasure.
@@ -241,21 +224,10 @@ type claim struct {
 	took time.Duration
 }
 
-// Erase passes on at once: the claim may hold locks.
+// Erase passes on, and charges.
 func (cl *claim) Erase(ctx context.Context, which []int) connector.Erased {
 	start := cl.c.l.Clock()
 	e := cl.Claim.Erase(ctx, which)
 	cl.c.learn(e, cl.n, cl.took+cl.c.l.Clock().Sub(start))
 	return e
 }
-
-// none is a claim of nothing.
-type none struct{}
-
-// Erase answers Unknown.
-func (none) Erase(_ context.Context, which []int) connector.Erased {
-	return connector.Erased{Results: unknown(len(which), context.Canceled)}
-}
-
-// Release does nothing.
-func (none) Release() error { return nil }

@@ -63,6 +63,9 @@ func (w *world) purge(t *testing.T, n int) {
 	for i, r := range w.Probe(t.Context(), at) {
 		items, which = append(items, connector.Item{Locator: at[i], Print: r.Print}), append(which, i)
 	}
+	if err := w.Turn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	cl, _ := w.Claim(t.Context(), nil, items)
 	for _, r := range cl.Erase(t.Context(), which).Results {
 		if r.State != connector.Gone {
@@ -146,36 +149,107 @@ func TestSlowStoreIsSpared(t *testing.T) {
 
 func TestPauseFile(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "pause")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
+	none, file := filepath.Join(dir, "none"), filepath.Join(dir, "pause")
+	must(t, pace.WritePause(file, time.Time{}))
 	polls := 0
 	mem := connectortest.NewMemory()
 	mem.Put("a", connectortest.Record{})
-	c := pace.Wrap(mem, pace.Limits{PauseFile: file, Sleep: func(ctx context.Context, _ time.Duration) error {
+	c := pace.Wrap(mem, pace.Limits{PauseFiles: []string{none, file}, Sleep: func(ctx context.Context, _ time.Duration) error {
 		if polls++; polls == 3 {
 			return os.Remove(file)
 		}
 		return ctx.Err()
 	}})
-	if r := c.Probe(t.Context(), []connector.Locator{"a"}); r[0].State != connector.Present || polls != 3 {
-		t.Errorf("got %v after %d polls, want present after 3", r[0].State, polls)
+	if !c.Paused() {
+		t.Error("not paused")
 	}
-	// A context that ends while the work is paused: nothing is known, nothing done.
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
+	must(t, c.Turn(t.Context()))
+	if polls != 3 || c.Paused() {
+		t.Errorf("the turn came after %d polls, want 3; paused: %t", polls, c.Paused())
 	}
+	// What is under way is never held up: it may hold locks.
+	must(t, pace.WritePause(file, time.Time{}))
+	r := c.Probe(t.Context(), []connector.Locator{"a"})
+	cl, _ := c.Claim(t.Context(), nil, []connector.Item{{Locator: "a", Print: r[0].Print}})
+	if e := cl.Erase(t.Context(), []int{0}); e.Results[0].State != connector.Gone || polls != 3 {
+		t.Errorf("got %v after %d polls", e.Results[0], polls)
+	}
+	// A context that ends while the work is paused.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	cl, rs := c.Claim(ctx, nil, []connector.Item{{Locator: "a"}})
-	if rs[0].State != connector.Unknown || cl.Erase(ctx, []int{0}).Results[0].State != connector.Unknown || !mem.Has("a") {
-		t.Errorf("a paused claim did something: %v", rs[0])
+	if err := c.Turn(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("a turn that nobody waits for: %v", err)
 	}
-	for _, err := range c.Scan(ctx, &connector.Query{}, &connector.Survey{}) {
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("a paused scan: %v", err)
+}
+
+// A pause that begins while a debt is paid off is seen at once, not only when the
+// debt is paid.
+func TestPauseWhileWaiting(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "pause")
+	now, slept := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), time.Duration(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	mem := connectortest.NewMemory()
+	c := pace.Wrap(mem, pace.Limits{Items: 0.001, PauseFiles: []string{file}, Clock: func() time.Time { return now },
+		Sleep: func(_ context.Context, d time.Duration) error {
+			now, slept = now.Add(d), slept+d
+			switch {
+			case slept == 3*time.Second:
+				return pace.WritePause(file, time.Time{})
+			case slept > 2000*time.Second:
+				cancel() // long after the debt is paid
+			}
+			return ctx.Err()
+		}})
+	mem.Put("a", connectortest.Record{})
+	r := c.Probe(ctx, []connector.Locator{"a"})
+	cl, _ := c.Claim(ctx, nil, []connector.Item{{Locator: "a", Print: r[0].Print}})
+	cl.Erase(ctx, []int{0})
+	if err := c.Turn(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("the turn came during a pause: %v", err)
+	}
+}
+
+func TestReadPause(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	file := filepath.Join(t.TempDir(), "pause")
+	for text, want := range map[string]bool{
+		"":                                true,
+		"paused\n":                        true,
+		"until 2026-07-01T12:00:01Z\n":    true,
+		"until 2026-07-01T12:00:00Z\n":    false,
+		"until 2026-07-01T13:59:00+02:00": false,
+		"until tomorrow":                  true,
+		"until 2020-01-01T00:00:00Z and longer, since nobody knows, which is more than an instant and so means nothing here": true,
+	} {
+		must(t, os.WriteFile(file, []byte(text), 0o600))
+		if on, _, err := pace.ReadPause(file, now); on != want || err != nil {
+			t.Errorf("%q: paused %t, %v; want %t", text, on, err, want)
 		}
+	}
+	must(t, pace.WritePause(file, now.Add(time.Hour)))
+	if on, until, err := pace.ReadPause(file, now); !on || !until.Equal(now.Add(time.Hour)) || err != nil {
+		t.Errorf("got %t until %v, %v", on, until, err)
+	}
+	must(t, os.Remove(file))
+	if on, _, err := pace.ReadPause(file, now); on || err != nil {
+		t.Errorf("no file: paused %t, %v", on, err)
+	}
+	must(t, os.Mkdir(file, 0o700))
+	if on, _, err := pace.ReadPause(file, now); !on || err != nil {
+		t.Errorf("a directory: paused %t, %v", on, err)
+	}
+	if on, _, err := pace.ReadPause(filepath.Join("/dev/null", "x"), now); !on || err == nil {
+		t.Errorf("what cannot be looked for: paused %t, %v", on, err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -183,11 +257,11 @@ func TestPauseFile(t *testing.T) {
 func TestUnreadablePauseFileWaits(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	c := pace.Wrap(connectortest.NewMemory(), pace.Limits{PauseFile: "x",
+	c := pace.Wrap(connectortest.NewMemory(), pace.Limits{PauseFiles: []string{"x"},
 		Exists: func(string) (bool, error) { return false, os.ErrPermission },
 		Sleep:  func(ctx context.Context, _ time.Duration) error { cancel(); return ctx.Err() }})
-	if r := c.Probe(ctx, []connector.Locator{"a"}); r[0].State != connector.Unknown {
-		t.Errorf("got %v, want unknown", r[0].State)
+	if err := c.Turn(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want to wait", err)
 	}
 }
 
@@ -198,7 +272,7 @@ func TestContract(t *testing.T) {
 		m, n := connectortest.NewMemory(), 0
 		anchors := map[connectortest.Age]time.Time{connectortest.Due: cutoff.Add(-time.Hour), connectortest.Young: cutoff}
 		return connectortest.Fixture{
-			Connector: pace.Wrap(m, pace.Limits{Items: 1e6, Rows: 1e6, Bytes: 1e9, Slow: 2, MaxPause: time.Millisecond, PauseFile: filepath.Join(t.TempDir(), "no")}),
+			Connector: pace.Wrap(m, pace.Limits{Items: 1e6, Rows: 1e6, Bytes: 1e9, Slow: 2, MaxPause: time.Millisecond, PauseFiles: []string{filepath.Join(t.TempDir(), "no")}}),
 			Query:     &connector.Query{Collection: "things", Cutoff: cutoff},
 			Plant: func(a connectortest.Age) connector.Locator {
 				n++
