@@ -16,6 +16,7 @@ import (
 	_ "modernc.org/sqlite" // the demonstration's database
 
 	"github.com/epitaph/epitaph/internal/demo"
+	"github.com/epitaph/epitaph/policy"
 )
 
 //go:embed demo.yaml
@@ -117,6 +118,9 @@ func (d *demonstration) prepare(ctx context.Context, f demoFlags) error {
 	if err := writeNew(d.path("epitaph.yaml"), demoPolicy); err != nil {
 		return fmt.Errorf("write policy: %w", err)
 	}
+	if err := d.makeLedger(ctx); err != nil {
+		return err
+	}
 	rows, err := db.QueryContext(ctx, "SELECT raw_integrity_hash FROM transcripts WHERE created_at < ? ORDER BY id LIMIT 100",
 		now.UTC().AddDate(0, 0, -14).Format("2006-01-02 15:04:05.000000"))
 	if err != nil {
@@ -131,6 +135,16 @@ func (d *demonstration) prepare(ctx context.Context, f demoFlags) error {
 		d.digests = append(d.digests, sum)
 	}
 	return rows.Err()
+}
+
+// makeLedger does what epitaph init does, for the policy of the demonstration.
+func (d *demonstration) makeLedger(ctx context.Context) error {
+	pol, err := policy.Load(d.path("epitaph.yaml"), policy.Lookup(d.a.env.Lookup))
+	if err != nil {
+		return err
+	}
+	_, err = d.a.makeLedger(ctx, pol)
+	return err
 }
 
 // show tells the story, with the real commands.
@@ -155,8 +169,10 @@ func (d *demonstration) show(ctx context.Context) error {
 	if err := d.run(ctx, "purge", "--yes"); err != nil {
 		return err
 	}
-	if err := d.run(ctx, "trail", "--limit", "6"); err != nil {
-		return err
+	for _, args := range [][]string{{"trail", "--limit", "6"}, {"verify", "ledger"}} {
+		if err := d.run(ctx, args...); err != nil {
+			return err
+		}
 	}
 	d.p.linef("\nThe directory is yours to play in:")
 	for _, next := range []string{
@@ -165,6 +181,7 @@ func (d *demonstration) show(ctx context.Context) error {
 		"epitaph plan --retain 7d --show       # what a shorter period would take, by name",
 		"epitaph purge --retain 7d             # it asks first",
 		"epitaph trail --items                 # every act, by path and key",
+		"epitaph prove transcripts/1           # a receipt that anybody can check offline",
 	} {
 		d.p.linef("  %s", next)
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/epitaph/epitaph/policy"
 )
 
 //go:embed init.yaml
@@ -18,9 +20,10 @@ var initPolicy []byte
 func (a *app) initCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
-		Short: "Write a policy to start from, and make the ledger",
+		Short: "Write a policy to start from, and make the ledger and its key",
 		Long: `Writes a commented epitaph.yaml (or the file that --policy names) and makes its
-ledger. A file that exists is never overwritten.`,
+ledger, and the key that signs checkpoints of it. A file that exists is never
+overwritten.`,
 		Example: "  epitaph init && $EDITOR epitaph.yaml && epitaph check",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,21 +50,32 @@ func (a *app) runInit(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := a.openLedger(ctx, pol, true)
+	k, err := a.makeLedger(ctx, pol)
 	if err != nil {
-		return err
-	}
-	if err := l.Close(); err != nil {
 		return err
 	}
 	ledger := filepath.Join(filepath.Dir(path), "epitaph.db")
 	if a.global.json {
-		return a.printJSON(map[string]string{"policy": path, "ledger": ledger})
+		return a.printJSON(map[string]string{"policy": path, "ledger": ledger, "key": k.keyPath, "public_key": k.keys.Signer.Key().String()})
 	}
 	p := a.stdout()
 	p.linef("Wrote %s and the ledger %s.", path, ledger)
+	p.linef("Its key is %s: keep a copy of it, and let nobody else read it.", k.keyPath)
 	p.linef("Next: edit %s, then epitaph check", path)
 	return p.err
+}
+
+// makeLedger makes the policy's ledger, and its key.
+func (a *app) makeLedger(ctx context.Context, pol *policy.Policy) (k *keeping, err error) {
+	if k, err = a.keepingOf(ctx, pol); err != nil {
+		return nil, err
+	}
+	l, err := a.openKept(ctx, k, write)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return k, a.makeKey(k, l)
 }
 
 // writeNew writes a file that must not exist, and makes it durable.

@@ -112,16 +112,34 @@ func (a *app) runPurge(ctx context.Context, f purgeFlags, rules []string, fl *pf
 		return err
 	}
 	defer st.Close()
-	led, err := a.openLedger(ctx, pol, true)
+	k, err := a.keepingOf(ctx, pol)
+	if err != nil {
+		return err
+	}
+	led, err := a.openKept(ctx, k, write)
 	if err != nil {
 		return err
 	}
 	defer led.Close()
-	return a.carryOut(ctx, f, pol, led, st, log, o)
+	if err := a.remarkNoKey(ctx, k, led); err != nil {
+		return err
+	}
+	return a.carryOut(ctx, f, pol, k, led, st, log, o)
+}
+
+// remarkNoKey says once, in the first run of a ledger, that it has no key. Later
+// the summary says so.
+func (a *app) remarkNoKey(ctx context.Context, k *keeping, l *ledger.Ledger) error {
+	n, _, err := l.Newest(ctx)
+	if err != nil || n > 0 || k.keys != nil || a.global.quiet {
+		return err
+	}
+	a.complain("the ledger has no key, so its checkpoints are not signed and nothing can be proven from it", "make one: epitaph key new")
+	return nil
 }
 
 // carryOut runs the engine and shows what came of it.
-func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, led *ledger.Ledger, st *stores, log *eventLog, o epitaph.PurgeOptions) error {
+func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k *keeping, led *ledger.Ledger, st *stores, log *eventLog, o epitaph.PurgeOptions) error {
 	bar := a.newProgress()
 	e, err := epitaph.New(epitaph.Config{
 		Policy: pol, Stores: st.byName, Ledger: led, Clock: a.env.Now, Observe: observe(log, bar),
@@ -148,12 +166,23 @@ func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, le
 	}
 	rep, err := e.Purge(ctx, o)
 	bar.end()
-	if rep.Run != "" {
-		if perr := a.showReport(pol, &rep, err); perr != nil && err == nil {
-			return perr
-		}
+	if rep.Run == "" {
+		return err
 	}
-	if err != nil {
+	cp, cerr := a.checkpoint(ctx, k, led)
+	if perr := a.showReport(pol, &rep, k, cp, err); perr != nil && err == nil {
+		return perr
+	}
+	if ferr := a.flushNote(k); ferr != nil && err == nil {
+		return ferr
+	}
+	switch {
+	case err != nil:
+		return err
+	case cerr != nil:
+		return cerr
+	}
+	if err := a.complainPins(cp); err != nil && reportStatus(&rep) == nil {
 		return err
 	}
 	return reportStatus(&rep)
@@ -196,7 +225,12 @@ func (a *app) ask(p *plan.Plan) (bool, error) {
 			fmt.Fprintf(a.env.Stderr, "  %s: %s with %s, %s\n", r.Rule, count(r.Items, r.Kind), count(r.Parts-r.PartsMissing, "part"), bytesText(r.Bytes))
 		}
 	}
-	fmt.Fprint(a.env.Stderr, "They will be gone for good. Type yes to go on: ")
+	return a.askYes("They will be gone for good")
+}
+
+// askYes asks on the terminal and waits for a yes.
+func (a *app) askYes(what string) (bool, error) {
+	fmt.Fprintf(a.env.Stderr, "%s. Type yes to go on: ", what)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(a.env.Stdin).ReadString('\n')

@@ -85,8 +85,16 @@ func explain(err error) *problem {
 		return &problem{StatusInterlock, "stopped before the first deletion: " + lock.Error(), hintsOf(lock.Hint)}
 	case errors.As(err, &bad):
 		return usage(bad.Error(), hintsOf(bad.Hint)...)
-	case errors.Is(err, ledger.ErrAltered), errors.Is(err, ledger.ErrBehind):
-		return &problem{StatusLedger, "the ledger does not verify: somebody changed it, or it is an old copy", []string{"keep it as it is and find out what happened, before anything is purged"}}
+	case errors.Is(err, ledger.ErrBehind):
+		return &problem{StatusLedger, "the ledger is behind a checkpoint that was pinned: it is an old copy, or its end was cut off; nothing was done",
+			[]string{"find out what happened; if it was restored from a backup, put that on record: epitaph ledger fork --reason TEXT"}}
+	case errors.Is(err, ledger.ErrAltered):
+		return &problem{StatusLedger, "the ledger does not verify: somebody changed it; nothing was done",
+			[]string{"keep it as it is and find out what happened; the place is named by: epitaph verify ledger"}}
+	case errors.Is(err, ledger.ErrBusy):
+		return &problem{StatusInterlock, "a run is at work on this ledger", []string{"wait for its end"}}
+	case errors.Is(err, ledger.ErrMoved):
+		return usage("the ledger was moved to another database, and goes on there", "name that one in the policy: ledger: postgres://…")
 	case errors.Is(err, epitaph.ErrDeclined):
 		return &problem{status: StatusInterrupted, text: "declined; nothing was touched"}
 	default:

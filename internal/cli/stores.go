@@ -94,31 +94,23 @@ func databaseBeside(pol *policy.Policy, dsn string) string {
 
 // openLedger opens the policy's ledger, and makes it when write is set and it
 // is absent.
-func (a *app) openLedger(ctx context.Context, pol *policy.Policy, write bool) (*ledger.Ledger, error) {
-	dsn := pol.Ledger
-	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		dsn = "sqlite:" + pol.Resolve(path)
+func (a *app) openLedger(ctx context.Context, pol *policy.Policy, mayWrite bool) (*ledger.Ledger, error) {
+	k, err := a.keepingOf(ctx, pol)
+	if err != nil {
+		return nil, err
 	}
-	return a.openLedgerAt(ctx, dsn, write)
+	return a.openAs(ctx, k, mayWrite)
 }
 
-func (a *app) openLedgerAt(ctx context.Context, dsn string, write bool) (*ledger.Ledger, error) {
-	c := ledger.Config{Clock: a.env.Now}
-	if write {
-		l, err := ledger.Open(ctx, dsn, c)
-		if errors.Is(err, ledger.ErrAltered) || errors.Is(err, ledger.ErrBehind) {
-			return nil, err
-		}
-		if err != nil {
-			return nil, usage("cannot open the ledger: "+cause(err), "without a ledger nothing is done; see the line ledger: in the policy, and who may write there")
-		}
-		return l, nil
+func (a *app) openLedgerAt(ctx context.Context, dsn string, mayWrite bool) (*ledger.Ledger, error) {
+	return a.openAs(ctx, keepingAt(dsn), mayWrite)
+}
+
+func (a *app) openAs(ctx context.Context, k *keeping, mayWrite bool) (*ledger.Ledger, error) {
+	if mayWrite {
+		return a.openKept(ctx, k, write)
 	}
-	l, err := ledger.OpenReadOnly(ctx, dsn, c)
-	if err != nil {
-		return nil, usage("cannot open the ledger: "+cause(err), "epitaph init makes one, and so does the first purge")
-	}
-	return l, nil
+	return a.openKept(ctx, k, readOnly)
 }
 
 // host is the name of this host, for the record of a run.

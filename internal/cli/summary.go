@@ -14,10 +14,13 @@ import (
 	"github.com/epitaph/epitaph/purge"
 )
 
-// showReport prints what a run did. stop is the error that ended it, if any.
-func (a *app) showReport(pol *policy.Policy, r *purge.Report, stop error) error {
+// showReport prints what a run did, with a line about the checkpoint after it.
+// stop is the error that ended it, if any.
+func (a *app) showReport(pol *policy.Policy, r *purge.Report, k *keeping, cp *signed, stop error) error {
 	if a.global.json {
-		return a.printJSON(reportOf(r, stop))
+		out := reportOf(r, stop)
+		out.Checkpoint = checkpointOf(cp)
+		return a.printJSON(out)
 	}
 	w := a.stdout()
 	w.linef("%s", heading(r, stop))
@@ -39,6 +42,7 @@ func (a *app) showReport(pol *policy.Policy, r *purge.Report, stop error) error 
 		w.linef("  %s: %d batches; run again to settle them", w.red("Without an outcome"), r.Open)
 	}
 	w.linef("  Run: %s", r.Run)
+	w.linef("  Checkpoint: %s", checkpointText(k, cp))
 	for i := range r.Rules {
 		ruleSummary(w, pol, &r.Rules[i], r.DryRun)
 	}
@@ -209,6 +213,7 @@ type reportJSON struct {
 	Finished       *time.Time       `json:"finished"`
 	PolicyHash     string           `json:"policy_hash"`
 	PlanDigest     string           `json:"plan_digest"`
+	Checkpoint     *checkpointJSON  `json:"checkpoint"`
 	Rules          []ruleReportJSON `json:"rules"`
 	Stops          []stopJSON       `json:"stops,omitempty"`
 }

@@ -1,0 +1,349 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/epitaph/epitaph/ledger"
+)
+
+func (a *app) ledgerCommand() *cobra.Command {
+	return a.parent(&cobra.Command{
+		Use:   "ledger COMMAND",
+		Short: "Look after the ledger: checkpoints, forgetting, moving",
+		Long: `What was written in the ledger is never changed. Names in it can be destroyed, and
+whole years at its beginning let go of, so that every proof stays valid; each such
+act is an entry itself.`,
+		Example: "  epitaph ledger seal-off --subject 'Jane Roe' --yes",
+	}, a.ledgerCheckpoint(), a.ledgerSealOff(), a.ledgerPrune(), a.ledgerCopy(), a.ledgerFork())
+}
+
+func (a *app) ledgerCheckpoint() *cobra.Command {
+	return &cobra.Command{
+		Use:   "checkpoint",
+		Short: "Sign the ledger as it is, and pin the checkpoint",
+		Long: `Every run ends with a checkpoint by itself. This one is for entries that others
+wrote, such as applications, and for pins and witnesses that could not be reached.
+The signed note is the result.`,
+		Example: "  epitaph ledger checkpoint > epitaph-$(date +%F).checkpoint",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.inLedger(cmd.Context(), write, func(k *keeping, l *ledger.Ledger) error {
+				if k.keys == nil {
+					return noKey(k)
+				}
+				s, err := a.checkpoint(cmd.Context(), k, l)
+				switch {
+				case err != nil:
+					return err
+				case s == nil:
+					return usage("the ledger is empty, so there is nothing to sign", "the first purge writes to it")
+				case a.global.json:
+					err = a.printJSON(checkpointOf(s))
+				default:
+					_, err = a.env.Stdout.Write(s.Note)
+				}
+				return errors.Join(err, a.complainPins(s))
+			})
+		},
+	}
+}
+
+func (a *app) ledgerFork() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "fork --reason TEXT",
+		Short: "Say why the ledger is behind its checkpoint, and let it go on",
+		Long: `A ledger that was restored from a backup is behind the checkpoint that is pinned,
+and refuses to be written to. This puts on record that history was lost, and why.
+From there on its checkpoints bear a name of their own, so that nothing is signed
+that contradicts what was signed before. What was lost stays lost, and verify
+shows the fork for ever.`,
+		Example: "  epitaph ledger fork --reason 'disk failed on Monday, restored the backup of Sunday'",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if strings.TrimSpace(reason) == "" {
+				return usage("a fork needs a reason", "say what happened: epitaph ledger fork --reason TEXT")
+			}
+			return a.inLedger(cmd.Context(), writeDespite, func(k *keeping, l *ledger.Ledger) error {
+				return a.fork(cmd.Context(), k, l, reason)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "what happened, for the record; it is sealed")
+	return cmd
+}
+
+func (a *app) fork(ctx context.Context, k *keeping, l *ledger.Ledger, reason string) error {
+	if err := l.Refusal(); err == nil {
+		return usage("the ledger agrees with every checkpoint; there is nothing to fork from", "see: epitaph verify ledger")
+	} else if !errors.Is(err, ledger.ErrBehind) && !errors.Is(err, ledger.ErrAltered) {
+		return refused(err)
+	}
+	n, err := l.Fork(ctx, a.secrets(reason)...)
+	if err != nil {
+		return err
+	}
+	if err := a.printActs(map[string]any{"entry": n}, "Entry %d says that history was lost before it, and why.", n); err != nil {
+		return err
+	}
+	return a.afterwards(ctx, k, l)
+}
+
+// printActs prints the result of a command that wrote to the ledger.
+func (a *app) printActs(object map[string]any, format string, args ...any) error {
+	if a.global.json {
+		return a.printJSON(object)
+	}
+	p := a.stdout()
+	p.linef(format, args...)
+	return p.err
+}
+
+type pruneFlags struct {
+	before string
+	actFlags
+}
+
+// actFlags are those of commands that destroy something in the ledger.
+type actFlags struct {
+	reason string
+	dryRun bool
+	yes    bool
+}
+
+func (f *actFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.reason, "reason", "", "why, for the record; it is sealed")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would go, and touch nothing")
+	fl.BoolVar(&f.yes, "yes", false, "do not ask")
+}
+
+func (a *app) ledgerPrune() *cobra.Command {
+	var f pruneFlags
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Let go of entries older than the ledger's retention",
+		Long: `Lets go of the entries at the beginning of the ledger that are older than
+ledger: {retain: …} says, six years by default, in whole blocks of 256. Their
+hashes stay part of the tree: checkpoints, and proofs of what is left, remain
+valid. That they went is an entry.`,
+		Example: "  epitaph ledger prune --dry-run\n  epitaph ledger prune --yes        # from cron, once a month",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.inLedger(cmd.Context(), write, func(k *keeping, l *ledger.Ledger) error {
+				return a.prune(cmd.Context(), k, l, f)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&f.before, "before", "", "those before `WHEN`, 2027-01-31 or a span such as 7y; never younger than the retention")
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFlags) error {
+	now := a.env.Now()
+	before := k.retain.Before(now)
+	if f.before != "" {
+		at, err := parseWhen("--before", f.before, now)
+		if err != nil {
+			return err
+		}
+		if at.After(before) {
+			return usage("--before: entries are kept for "+k.retain.String(), "the policy says how long: ledger: {at: …, retain: 6y}")
+		}
+		before = at
+	}
+	n, err := l.Prune(ctx, before, true)
+	if err != nil {
+		return err
+	}
+	if n == 0 || f.dryRun {
+		return a.printActs(map[string]any{"pruned": 0, "would_prune": n, "before": before.UTC()}, "Of the entries before %s, %s would go.", instant(before), number(n))
+	}
+	if err := a.agree(f.yes, entriesText(n)+" before "+instant(before)+" would be gone for good"); err != nil {
+		return err
+	}
+	if n, err = l.Prune(ctx, before, false, a.secrets(f.reason)...); err != nil {
+		return err
+	}
+	if err := a.printActs(map[string]any{"pruned": n, "would_prune": 0, "before": before.UTC()}, "Let go of %s before %s.", entriesText(n), instant(before)); err != nil {
+		return err
+	}
+	return a.afterwards(ctx, k, l)
+}
+
+// agree asks before something goes for good. Where nobody can be asked, --yes
+// must have said so.
+func (a *app) agree(yes bool, what string) error {
+	if yes {
+		return nil
+	}
+	if !isTerminal(a.env.Stdin) || !isTerminal(a.env.Stderr) {
+		return usage(what+"; nothing was done", "say that you mean it: --yes, or look first: --dry-run")
+	}
+	ok, err := a.askYes(what)
+	if err == nil && !ok {
+		err = &problem{status: StatusInterrupted, text: "declined; nothing was touched"}
+	}
+	return err
+}
+
+type sealFlags struct {
+	item, before, subject string
+	actFlags
+}
+
+func (a *app) ledgerSealOff() *cobra.Command {
+	var f sealFlags
+	cmd := &cobra.Command{
+		Use:   "seal-off --item NAME | --before WHEN | --subject TEXT",
+		Short: "Destroy names in the ledger; every proof stays valid",
+		Long: `Destroys sealed texts: paths, keys, ids, who asked, what a person wrote. The entries
+stay, with a hash that can no longer be confirmed by guessing, and so does every
+proof. The trail shows ‹sealed off›. The seal-off is itself an entry, which does
+not say what was looked for. Receipts that name an item are not in our reach,
+nor are backups of the ledger.
+
+A batch that has no outcome yet is left alone: a run still needs its names.`,
+		Example: "  epitaph ledger seal-off --item 4711 --yes\n  epitaph ledger seal-off --before 2y --dry-run\n  epitaph ledger seal-off --subject 'Jane Roe' --yes",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sel, err := f.selection(a.env.Now())
+			if err != nil {
+				return err
+			}
+			return a.inLedger(cmd.Context(), write, func(k *keeping, l *ledger.Ledger) error {
+				return a.sealOff(cmd.Context(), k, l, sel, f.actFlags)
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.item, "item", "", "the item with this id, path or key in full, or with this part")
+	fl.StringVar(&f.before, "before", "", "all names in entries before `WHEN`: 2027-01-31, or a span such as 2y")
+	fl.StringVar(&f.subject, "subject", "", "every name in which this `TEXT` occurs as a whole word")
+	f.add(cmd)
+	return cmd
+}
+
+func (f *sealFlags) selection(now time.Time) (ledger.Selection, error) {
+	given := 0
+	for _, s := range []string{f.item, f.before, f.subject} {
+		if s != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return ledger.Selection{}, usage("give one of --item, --before and --subject", "such as epitaph ledger seal-off --item 4711")
+	}
+	at, err := parseWhenMaybe("--before", f.before, now)
+	return ledger.Selection{Item: f.item, Subject: f.subject, Before: at}, err
+}
+
+func parseWhenMaybe(flag, s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	return parseWhen(flag, s, now)
+}
+
+func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel ledger.Selection, f actFlags) error {
+	d, err := l.SealOff(ctx, sel, true)
+	if err != nil {
+		return err
+	}
+	text := "names of " + count(d.Items, "item") + " and " + count(d.Secrets, "other text") + ", in " + entriesText(d.Entries)
+	if f.dryRun || d.Entries == 0 {
+		if err := a.printActs(sealedOffJSON(d, true), "Would destroy %s.", text); err != nil {
+			return err
+		}
+		return a.leftOpen(d)
+	}
+	if err := a.agree(f.yes, text+", would be gone for good"); err != nil {
+		return err
+	}
+	if d, err = l.SealOff(ctx, sel, false, a.secrets(f.reason)...); err != nil {
+		return err
+	}
+	text = "names of " + count(d.Items, "item") + " and " + count(d.Secrets, "other text") + ", in " + entriesText(d.Entries)
+	if err := a.printActs(sealedOffJSON(d, false), "Destroyed %s.", text); err != nil {
+		return err
+	}
+	return errors.Join(a.leftOpen(d), a.afterwards(ctx, k, l))
+}
+
+func sealedOffJSON(d ledger.Destroyed, dry bool) map[string]any {
+	return map[string]any{"dry_run": dry, "entries": d.Entries, "items": d.Items, "texts": d.Secrets, "open": d.Open, "sealed_by": append([]int64{}, d.Numbers...)}
+}
+
+// leftOpen says that names were left because a run still needs them.
+func (a *app) leftOpen(d ledger.Destroyed) error {
+	if d.Open == 0 {
+		return nil
+	}
+	a.complain(count(d.Open, "batch without an outcome")+" was left alone: a run still needs its names", "finish it first: epitaph purge, then seal off again")
+	return ended(StatusPartly)
+}
+
+func (a *app) ledgerCopy() *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:   "copy --to DSN",
+		Short: "Move the ledger to another database, proofs intact",
+		Long: `Copies all entries, hashes, checkpoints and sealed texts into an empty database, and
+compares the trees before it commits. The old ledger says so in its last entry and
+takes no more: a ledger that went on in two places would be two. When it was cut
+short, run it again.`,
+		Example: "  epitaph ledger copy --to 'postgres://epitaph@db/ops'",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if to == "" {
+				return usage("--to must name a database", "such as --to postgres://USER@HOST/DATABASE")
+			}
+			return a.inLedger(cmd.Context(), write, func(k *keeping, l *ledger.Ledger) error {
+				return a.copyLedger(cmd.Context(), k, l, to)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", "`DSN` of an empty database: postgres://… or sqlite:PATH")
+	return cmd
+}
+
+func (a *app) copyLedger(ctx context.Context, k *keeping, l *ledger.Ledger, dsn string) error {
+	release, err := l.Lease(ctx, "purge")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = release() }()
+	c, err := ledger.Copy(ctx, l, dsn, ledger.Config{Clock: a.env.Now, Pins: k.pins, Trust: k.trust})
+	if err != nil {
+		return err
+	}
+	n, _, err := c.Newest(ctx)
+	if err == nil {
+		err = a.printActs(map[string]any{"entries": n}, "Copied %s. Next: name the new place in the policy, %s", entriesText(n), a.newPlace(k))
+	}
+	if err == nil {
+		err = a.afterwards(ctx, k, c)
+	}
+	return errors.Join(err, c.Close())
+}
+
+// newPlace says what to write into the policy for a ledger on PostgreSQL whose
+// key stays where it is. The address itself may hold a password.
+func (a *app) newPlace(k *keeping) string {
+	path := a.policyPath()
+	if filepath.Clean(strings.TrimSuffix(path, filepath.Ext(path))+".key") == filepath.Clean(k.keyPath) {
+		return "ledger: ADDRESS"
+	}
+	key, err := filepath.Abs(k.keyPath)
+	if err != nil {
+		key = k.keyPath
+	}
+	return "ledger: {at: ADDRESS, key: " + key + "}"
+}

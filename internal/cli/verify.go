@@ -1,0 +1,11 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+func (a *app) verifyCommand() *cobra.Command {
+	return a.parent(&cobra.Command{
+		Use:     "verify COMMAND",
+		Short:   "Check that what was recorded is still what was recorded",
+		Example: "  epitaph verify ledger",
+	}, a.verifyLedger())
+}
