@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"connector/objects/...": {"connector", "connector/objects/..."},
 	"ledger/...":            {"proof", "ledger/..."},
 	"examples/...":          {"internal/demo"},
+	"examples/sessions/...": {"ledger", "session"},
 	"bench/...":             {"*"},
 }
 
