@@ -64,6 +64,9 @@ func (b *binding) bindDeletion() {
 		}
 	}
 	for _, n := range b.nodes {
+		if n.table.unfit != "" {
+			b.fault("collection", fmt.Sprintf("table %s %s", n.table.full(), n.table.unfit), "")
+		}
 		for _, f := range n.table.out {
 			b.deferred = b.deferred || f.deferrable && byTable[f.parent] != nil
 		}

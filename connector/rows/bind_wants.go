@@ -68,24 +68,12 @@ func (b *binding) directColumns(path []hop) []*column {
 	out := make([]*column, len(b.root.pk))
 	for i, c := range b.root.pk {
 		k := slices.IndexFunc(path[0].pairs, func(p pair) bool { return p.fromCol == c })
-		if k < 0 || !sameForm(path[0].pairs[k].col, c) {
+		if k < 0 || !b.d.exact(path[0].pairs[k].col, c) {
 			return nil
 		}
 		out[i] = path[0].pairs[k].col
 	}
 	return out
-}
-
-func sameForm(a, b *column) bool {
-	return a.typ == b.typ && a.typ != "" || isInteger(a.typ) && isInteger(b.typ)
-}
-
-func isInteger(typ string) bool {
-	switch typ {
-	case "smallint", "integer", "bigint", "int":
-		return true
-	}
-	return false
 }
 
 func (b *binding) bindRefs(cat *catalog, subject string, w *want, t *table, refs []connector.Ref) bool {

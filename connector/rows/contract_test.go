@@ -28,9 +28,14 @@ func fixture(s *store) connectortest.Fixture {
 		"CREATE TABLE records (id integer PRIMARY KEY, created_at "+s.stamp()+", title varchar(100) NOT NULL)",
 		"CREATE INDEX records_created_at ON records (created_at)",
 		"CREATE TABLE notes (id integer PRIMARY KEY, record_id integer NOT NULL REFERENCES records (id) ON DELETE CASCADE)",
-		"CREATE TABLE keeper (record_id integer REFERENCES records (id) ON DELETE SET NULL, CHECK (record_id IS NOT NULL))",
 	)
-	prefix := map[string]string{"postgres": "public."}[s.system]
+	if s.system == "mariadb" {
+		s.do("CREATE TABLE keeper (record_id integer)",
+			"CREATE TRIGGER keep BEFORE DELETE ON records FOR EACH ROW IF OLD.id IN (SELECT record_id FROM keeper) THEN SIGNAL SQLSTATE '45000'; END IF")
+	} else {
+		s.do("CREATE TABLE keeper (record_id integer REFERENCES records (id) ON DELETE SET NULL, CHECK (record_id IS NOT NULL))")
+	}
+	prefix := s.schema()
 	id := func(at connector.Locator) string { return string(at[strings.LastIndexByte(string(at), '/')+1:]) }
 	next := 0
 	return connectortest.Fixture{
@@ -104,6 +109,18 @@ func TestContractPostgres(t *testing.T) {
 			for s.db.Ping() != nil { // the pool's connections were cut too
 			}
 		}
+		return f
+	}})
+}
+
+func TestContractMariaDB(t *testing.T) {
+	t.Parallel()
+	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, NoPrints: true, New: func(t *testing.T) connectortest.Fixture {
+		s := open(t, "mariadb")
+		f := fixture(s)
+		p := &plug{}
+		s.c.RewireMySQL(s.dsn, p.wrap)
+		f.Break, f.Restore = p.pull, p.push
 		return f
 	}})
 }

@@ -60,6 +60,11 @@ type dialect interface {
 	// called when it has ended.
 	hold(ctx context.Context, c *sql.Conn, names []string) error
 	unhold(ctx context.Context, c *sql.Conn) error
+	// exact reports that two columns spell equal keys alike.
+	exact(a, b *column) bool
+	// rowByRow reports that a blocking edge is checked at each row that a
+	// statement deletes, not at its end.
+	rowByRow() bool
 	// mayDelete reports whether the session may delete from the table.
 	mayDelete(ctx context.Context, q querier, t *table) (bool, error)
 
@@ -140,6 +145,13 @@ func (s *stmt) each(ctx context.Context, q querier, columns int, f func(row []an
 	for rows.Next() {
 		if err := rows.Scan(to...); err != nil {
 			return err
+		}
+		if !typed(s.d) {
+			for i, v := range row {
+				if b, ok := v.([]byte); ok {
+					row[i] = string(b)
+				}
+			}
 		}
 		if err := f(row); err != nil {
 			return err

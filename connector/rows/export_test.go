@@ -1,6 +1,11 @@
 package rows
 
-import "database/sql"
+import (
+	"database/sql"
+	"database/sql/driver"
+
+	"github.com/go-sql-driver/mysql"
+)
 
 // Rewire replaces the pools of a connector on SQLite by ones that open makes
 // from a driver and its data source name, so that a test can cut them.
@@ -9,4 +14,23 @@ func (c *Connector) Rewire(path string, open func(from *sql.DB, name string) *sq
 	c.reader.SetMaxOpenConns(sqliteConns(true))
 	c.writer = open(c.writer, sqliteName(path, false, c.o.LockTimeout))
 	c.writer.SetMaxOpenConns(sqliteConns(false))
+}
+
+// RewireMySQL does the same for a connector on MySQL.
+func (c *Connector) RewireMySQL(dsn string, wrap func(driver.Connector) driver.Connector) {
+	at, err := parseDSN(dsn)
+	if err != nil {
+		panic(err)
+	}
+	cfg, err := mysqlConfig(at.target)
+	if err != nil {
+		panic(err)
+	}
+	conn, err := mysql.NewConnector(cfg)
+	if err != nil {
+		panic(err)
+	}
+	c.reader.Close()
+	c.reader = sql.OpenDB(wrap(conn))
+	c.writer = c.reader
 }

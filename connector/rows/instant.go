@@ -121,7 +121,7 @@ func (k anchorKind) bound(cutoff time.Time, zone *time.Location) any {
 	const layout = "2006-01-02 15:04:05.000000"
 	switch k {
 	case instantAnchor:
-		return up.Format(layout) + "+00"
+		return up.Format(layout) // sessions are in UTC
 	case naiveAnchor, dayAnchor:
 		if zone != nil {
 			_, off := up.In(zone).Zone()

@@ -4,10 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net/url"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
@@ -31,7 +34,7 @@ type store struct {
 var cutoff = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 // systems are the databases of the tests.
-var systems = []string{"sqlite", "postgres"}
+var systems = []string{"sqlite", "postgres", "mariadb"}
 
 // on runs f once for each database.
 func on(t *testing.T, f func(s *store)) {
@@ -56,6 +59,9 @@ func open(t *testing.T, system string) *store {
 	case "postgres":
 		s.dsn = testserver.Postgres(t)
 		s.db, err = sql.Open("pgx", s.dsn)
+	case "mariadb":
+		s.dsn = testserver.MariaDB(t)
+		s.db, err = sql.Open("mysql", mysqlDSN(t, s.dsn))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -89,10 +95,28 @@ func (s *store) connectChunk(n int) *rows.Connector { return s.connect(rows.Opti
 
 // at is the locator of a row of a table in the default schema.
 func (s *store) at(table string, key any) connector.Locator {
-	if s.system == "postgres" {
-		table = "public." + table
+	return connector.Locator(fmt.Sprintf("%s%s/%v", s.schema(), table, key))
+}
+
+// schema is what the connector writes before the name of a table.
+func (s *store) schema() string {
+	switch s.system {
+	case "postgres":
+		return "public."
+	case "mariadb":
+		return s.dsn[strings.Index(s.dsn, "localhost/")+len("localhost/"):strings.Index(s.dsn, "?")] + "."
 	}
-	return connector.Locator(fmt.Sprintf("%s/%v", table, key))
+	return ""
+}
+
+// mysqlDSN is the DSN in the form of the driver.
+func mysqlDSN(t *testing.T, dsn string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "root@unix(" + u.Query().Get("unix_socket") + ")" + u.Path
 }
 
 // do runs statements; each list is run on one connection.
@@ -136,10 +160,7 @@ func (s *store) wantCount(text string, want int) {
 func (s *store) stamp() string { return stampOf(s.system) }
 
 func stampOf(system string) string {
-	if system == "sqlite" {
-		return "DATETIME"
-	}
-	return "timestamp"
+	return map[string]string{"sqlite": "DATETIME", "postgres": "timestamp", "mariadb": "datetime(6)"}[system]
 }
 
 func (s *store) ctx() context.Context {

@@ -8,6 +8,14 @@ import (
 	"sync/atomic"
 )
 
+// CheckNamedValue lets the driver judge its arguments, where it does.
+func (c plugConn) CheckNamedValue(v *driver.NamedValue) error {
+	if k, ok := c.Conn.(driver.NamedValueChecker); ok {
+		return k.CheckNamedValue(v)
+	}
+	return driver.ErrSkip
+}
+
 // plug is a way to a database that can be pulled: then nothing passes, on open
 // connections too, and what was not committed is rolled back when they close.
 type plug struct {
@@ -26,21 +34,33 @@ func (p *plug) push() { p.pulled.Store(false) }
 func (p *plug) open(from *sql.DB, name string) *sql.DB {
 	p.driver = from.Driver()
 	from.Close()
-	return sql.OpenDB(plugConnector{p, name})
+	return sql.OpenDB(plugConnector{p: p, name: name})
+}
+
+func (p *plug) wrap(c driver.Connector) driver.Connector {
+	p.driver = c.Driver()
+	return plugConnector{p: p, to: c}
 }
 
 type plugConnector struct {
 	p    *plug
 	name string
+	to   driver.Connector // else by name
 }
 
 func (c plugConnector) Driver() driver.Driver { return c.p.driver }
 
-func (c plugConnector) Connect(context.Context) (driver.Conn, error) {
+func (c plugConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if c.p.pulled.Load() {
 		return nil, errPulled
 	}
-	conn, err := c.p.driver.Open(c.name)
+	var conn driver.Conn
+	var err error
+	if c.to != nil {
+		conn, err = c.to.Connect(ctx)
+	} else {
+		conn, err = c.p.driver.Open(c.name)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,12 @@ func (postgresDialect) clock() string        { return "SELECT clock_timestamp():
 func (postgresDialect) explain() string      { return "EXPLAIN " }
 func (postgresDialect) lock() string         { return " FOR UPDATE SKIP LOCKED" }
 func (postgresDialect) deferredUnseen() bool { return false }
+func (postgresDialect) rowByRow() bool       { return false }
+
+func (postgresDialect) exact(a, b *column) bool {
+	integer := func(t string) bool { return t == "smallint" || t == "integer" || t == "bigint" }
+	return integer(a.typ) && integer(b.typ) || a.typ == "uuid" && b.typ == "uuid"
+}
 
 // settings are what every transaction needs whatever the role's defaults are.
 // With row_security off a policy that hides rows is an error, not a silence.

@@ -14,13 +14,13 @@ import (
 func (s *store) recorder(n int) *connector.Query {
 	id := "integer PRIMARY KEY"
 	s.do(
-		"CREATE TABLE projects (id "+id+", name varchar NOT NULL)",
-		"CREATE TABLE project_files (id "+id+", project_id integer NOT NULL REFERENCES projects (id) ON DELETE CASCADE, sha256 varchar NOT NULL UNIQUE)",
-		"CREATE TABLE transcripts (id "+id+", title varchar NOT NULL, status varchar NOT NULL, created_at "+s.stamp()+" NOT NULL, project_id integer REFERENCES projects (id) ON DELETE SET NULL)",
+		"CREATE TABLE projects (id "+id+", name varchar(100) NOT NULL)",
+		"CREATE TABLE project_files (id "+id+", project_id integer NOT NULL REFERENCES projects (id) ON DELETE CASCADE, sha256 varchar(100) NOT NULL UNIQUE)",
+		"CREATE TABLE transcripts (id "+id+", title varchar(100) NOT NULL, status varchar(100) NOT NULL, created_at "+s.stamp()+" NOT NULL, project_id integer REFERENCES projects (id) ON DELETE SET NULL)",
 		"CREATE INDEX ix_transcripts_created_at ON transcripts (created_at)",
 		"CREATE TABLE segments (id "+id+", transcript_id integer NOT NULL REFERENCES transcripts (id) ON DELETE CASCADE, text text NOT NULL)",
 		"CREATE INDEX ix_segments ON segments (transcript_id)",
-		"CREATE TABLE audio_assets (id "+id+", transcript_id integer NOT NULL REFERENCES transcripts (id) ON DELETE CASCADE, sha256 varchar NOT NULL)",
+		"CREATE TABLE audio_assets (id "+id+", transcript_id integer NOT NULL REFERENCES transcripts (id) ON DELETE CASCADE, sha256 varchar(100) NOT NULL)",
 		"CREATE UNIQUE INDEX ix_audio_sha ON audio_assets (sha256)",
 		"CREATE INDEX ix_audio_transcript ON audio_assets (transcript_id)",
 		"INSERT INTO projects VALUES (1, 'p')",
@@ -65,10 +65,7 @@ func TestRecorderGoesWhole(t *testing.T) {
 		if rs[0].Kept != nil {
 			s.Errorf("Kept of a blob of its own: got %v, want nil", rs[0].Kept)
 		}
-		prefix := ""
-		if s.system == "postgres" {
-			prefix = "public."
-		}
+		prefix := s.schema()
 		wantRows := []connector.Count{{Table: prefix + "audio_assets", N: 5}, {Table: prefix + "segments", N: 10}, {Table: prefix + "transcripts", N: 5}}
 		if d := cmp.Diff(wantRows, e.Rows); d != "" {
 			s.Errorf("rows (-want +got):\n%s", d)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/epitaph/epitaph/connector"
 )
@@ -142,6 +143,9 @@ func (cl *claim) delete(ctx context.Context, which []int) (map[*table]int64, err
 	if err != nil {
 		return nil, err
 	}
+	if err := cl.untie(ctx, sets); err != nil {
+		return nil, err
+	}
 	cascades, err := cl.cascades(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -168,6 +172,38 @@ func (cl *claim) delete(ctx context.Context, which []int) (map[*table]int64, err
 		tally[t] += n
 	}
 	return tally, nil
+}
+
+// untie takes the references out of rows that die in a circle of tables, where
+// the database checks row by row and no order would satisfy it.
+func (cl *claim) untie(ctx context.Context, sets map[*table][]key) error {
+	b := cl.b
+	if !b.d.rowByRow() {
+		return nil
+	}
+	for _, n := range b.nodes {
+		keys := sets[n.table]
+		if !n.cyclic || len(keys) == 0 {
+			continue
+		}
+		for _, f := range n.table.out {
+			circle := slices.ContainsFunc(b.nodes, func(p *node) bool { return p.cyclic && p.table == f.parent })
+			if !circle || f.parent == n.table || !f.onDelete.blocks() || slices.ContainsFunc(f.columns, func(c *column) bool { return c.notNull }) {
+				continue
+			}
+			t := quoteTable(b.d, n.table)
+			var set []string
+			for _, c := range f.columns {
+				set = append(set, b.d.quote(c.name)+" = NULL")
+			}
+			s := newStmt(b.d, "UPDATE ", t, " SET ", strings.Join(set, ", "), " WHERE ")
+			b.d.keyIn(s, of(b.d, t, n.table.pk), n.table.pk, keys)
+			if _, err := s.exec(ctx, cl.conn); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // cascades counts what the database has deleted by itself since before.
@@ -299,11 +335,19 @@ func (cl *claim) deleteFrom(ctx context.Context, n *node, sets map[*table][]key,
 		return 0, nil
 	}
 	pk := of(b.d, t, n.table.pk)
-	s := newStmt(b.d, "DELETE FROM ", t, " WHERE ")
-	b.d.keyIn(s, pk, n.table.pk, keys)
-	gone, err := s.exec(ctx, cl.conn)
+	levels, err := cl.levels(ctx, n, keys)
 	if err != nil {
 		return 0, err
+	}
+	var gone int64
+	for _, level := range levels {
+		s := newStmt(b.d, "DELETE FROM ", t, " WHERE ")
+		b.d.keyIn(s, pk, n.table.pk, level)
+		rows, err := s.exec(ctx, cl.conn)
+		if err != nil {
+			return 0, err
+		}
+		gone += rows
 	}
 	if gone == int64(len(keys)) && !n.table.triggers {
 		return gone, nil
@@ -328,6 +372,62 @@ func (cl *claim) deleteFrom(ctx context.Context, n *node, sets map[*table][]key,
 		}
 	}
 	return 0, no
+}
+
+// levels parts keys, for a database that checks a table's blocking edges to
+// itself at each row, so that no row goes before one that names it. Rows that
+// name each other in a circle are left for the last, which then fails.
+func (cl *claim) levels(ctx context.Context, n *node, keys []key) ([][]key, error) {
+	b := cl.b
+	if !b.d.rowByRow() || !slices.ContainsFunc(n.table.in, func(f *foreignKey) bool { return f.child == n.table && f.onDelete.blocks() }) {
+		return [][]key{keys}, nil
+	}
+	namedBy := map[connector.Locator]int{} // how many of the rest name the row
+	names := map[connector.Locator][]connector.Locator{}
+	t, width := quoteTable(b.d, n.table), len(n.table.pk)
+	for _, f := range n.table.in {
+		if f.child != n.table || !f.onDelete.blocks() {
+			continue
+		}
+		c, p := of(b.d, "c", n.table.pk), of(b.d, "p", n.table.pk)
+		s := newStmt(b.d, "SELECT ", keyList(b.d, c, n.table.pk), ", ", keyList(b.d, p, n.table.pk), " FROM ", t, " AS c JOIN ", t, " AS p ON ",
+			equal(of(b.d, "c", f.columns), of(b.d, "p", f.refs)), " WHERE ")
+		b.d.keyIn(s, c, n.table.pk, keys)
+		err := s.each(ctx, cl.conn, 2*width, func(v []any) error {
+			child, _ := takeKey(v[:width])
+			parent, _ := takeKey(v[width:])
+			from, to := locator(n.table, child, typed(b.d)), locator(n.table, parent, typed(b.d))
+			if from != to {
+				namedBy[to]++
+				names[from] = append(names[from], to)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var out [][]key
+	for len(keys) > 0 {
+		var now, rest []key
+		for _, k := range keys {
+			if namedBy[locator(n.table, k, typed(b.d))] == 0 {
+				now = append(now, k)
+			} else {
+				rest = append(rest, k)
+			}
+		}
+		if len(now) == 0 {
+			return append(out, rest), nil
+		}
+		for _, k := range now {
+			for _, to := range names[locator(n.table, k, typed(b.d))] {
+				namedBy[to]--
+			}
+		}
+		out, keys = append(out, now), rest
+	}
+	return out, nil
 }
 
 func (cl *claim) deleteByParents(ctx context.Context, n *node, sets map[*table][]key) (int64, error) {

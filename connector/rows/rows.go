@@ -135,8 +135,10 @@ func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 		c.d = postgresDialect{}
 		c.reader, err = openPostgres(at.target)
 		c.writer = c.reader
-	default:
-		return nil, errors.New("database address: MySQL is not supported yet")
+	case mysqlSystem:
+		c.d = mysqlDialect{}
+		c.reader, err = openMySQL(at.target, o.LockTimeout)
+		c.writer = c.reader
 	}
 	if err != nil {
 		return nil, err

@@ -16,8 +16,9 @@ type table struct {
 	schema, name string
 	view         bool // or anything else that is no table
 	partitionOf  string
-	visible      bool // an unqualified name finds it
-	triggers     bool // something may run, or happen instead, when a row is deleted
+	unfit        string // why rows cannot be purged from it; "" when they can
+	visible      bool   // an unqualified name finds it
+	triggers     bool   // something may run, or happen instead, when a row is deleted
 	columns      []*column
 	pk           []*column
 	indexes      []index

@@ -267,7 +267,11 @@ func (sqliteDialect) mayDelete(context.Context, querier, *table) (bool, error) {
 	return true, nil
 }
 
-func (sqliteDialect) trusts() bool { return false }
+func (sqliteDialect) exact(a, b *column) bool {
+	return affinity(a.typ) == "INTEGER" && affinity(b.typ) == "INTEGER"
+}
+func (sqliteDialect) rowByRow() bool { return false }
+func (sqliteDialect) trusts() bool   { return false }
 func (sqliteDialect) deletions(context.Context, querier, []*table) (map[*table]int64, error) {
 	return nil, nil
 }
