@@ -66,6 +66,9 @@ type PurgeOptions struct {
 	Allow purge.Allow
 	// Stop, when closed, lets the running batches end and leaves the rest.
 	Stop <-chan struct{}
+	// Turn, when not nil, is called before each batch of a rule and returns when
+	// its stores can bear it; see [purge.Config].
+	Turn func(ctx context.Context, rule string, paused func(store string)) error
 }
 
 // ErrDeclined is returned by Purge when Confirm said no.
@@ -113,6 +116,7 @@ func (e *Engine) Purge(ctx context.Context, o PurgeOptions) (purge.Report, error
 		RequestID: e.c.RequestID,
 		Allow:     o.Allow,
 		Stop:      o.Stop,
+		Turn:      o.Turn,
 	}
 	if o.DryRun {
 		return purge.DryRun(ctx, e.c.Policy, p, c)

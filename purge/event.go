@@ -29,6 +29,7 @@ const (
 	RuleUnreadable    EventName = "purge_rule_unreadable"
 	ResumeEvent       EventName = "purge_resumed"
 	IncidentEvent     EventName = "purge_incident"
+	PausedEvent       EventName = "purge_paused"
 
 	RecordCandidate EventName = "record_purge_candidate"
 	RecordPurged    EventName = "record_purged"

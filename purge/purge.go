@@ -73,6 +73,11 @@ type Config struct {
 	Allow     Allow
 	// Stop, when closed, lets running batches end and leaves the rest untouched.
 	Stop <-chan struct{}
+	// Turn, when not nil, is called before each batch of a rule, on several
+	// goroutines, and returns when the stores of the rule can bear it: before
+	// anything is claimed or an intent is written. It calls paused where a pause
+	// makes it wait. An error leaves the batch as it is, and the run is interrupted.
+	Turn func(ctx context.Context, rule string, paused func(store string)) error
 }
 
 // Allow names the interlocks that a person has lifted knowingly for this run.

@@ -15,7 +15,7 @@ import (
 // if they are still due. Intents of other rules wait for a run of theirs.
 func (r *run) resume(ctx context.Context) {
 	for _, e := range r.intents {
-		if r.over(ctx) {
+		if r.turn(ctx, e.Rule) != nil || r.over(ctx) {
 			return
 		}
 		s, _ := r.plan.Rule(e.Rule)

@@ -60,6 +60,7 @@ type run struct {
 	// grounds stand in an intent in the place of the policy's; of a Disposer.
 	grounds *grounds
 
+	paused sync.Once  // for the event
 	mu     sync.Mutex // guards report and broken
 	broken error      // what ends the run: the ledger or the plan failed
 }
@@ -334,7 +335,7 @@ func (r *run) batches(ctx context.Context, s *plan.RuleSummary, rep *RuleReport)
 			break
 		}
 		g.Go(func() error {
-			if r.over(ctx) {
+			if r.turn(ctx, s.Rule) != nil || r.over(ctx) {
 				return errLeft
 			}
 			return w.fresh(ctx, items)
@@ -345,6 +346,25 @@ func (r *run) batches(ctx context.Context, s *plan.RuleSummary, rep *RuleReport)
 		return false
 	}
 	return true
+}
+
+// turn waits until a batch of the rule may begin, and tells once in a run that a
+// pause makes it wait.
+func (r *run) turn(ctx context.Context, rule string) error {
+	if r.c.Turn == nil {
+		return nil
+	}
+	err := r.c.Turn(ctx, rule, func(store string) {
+		r.paused.Do(func() {
+			r.voice.say(slog.LevelWarn, PausedEvent, text("rule", code(rule)), text("store", code(store)))
+		})
+	})
+	if err != nil {
+		r.mu.Lock()
+		r.report.Interrupted = true
+		r.mu.Unlock()
+	}
+	return err
 }
 
 // errLeft marks a batch that was not run, or not to its end.
