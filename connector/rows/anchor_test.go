@@ -91,6 +91,15 @@ func TestAnchorTypes(t *testing.T) {
 			{typ: "integer", zone: time.UTC, fault: "holds no timestamp"},
 			{typ: "boolean", zone: time.UTC, fault: "holds no timestamp"},
 		},
+		"mariadb": {
+			{typ: "timestamp(6) NULL", rows: []row{{"'2026-11-01 22:29:59.999999'", "2026-11-01T11:59:59.999999Z"}, {"'2026-11-01 22:30:00'", ""}, {"NULL", "undated"}}}, // written at +10:30
+			{typ: "datetime(6)", fault: "without a zone"},
+			{typ: "datetime", zone: time.UTC, rows: []row{{"'2026-11-01 11:59:59'", "2026-11-01T11:59:59Z"}, {"'2026-11-01 12:00:00'", ""}}},
+			{typ: "date", zone: time.UTC, rows: []row{{"'2026-10-31'", "2026-11-01T00:00:00Z"}, {"'2026-11-01'", ""}}},
+			{typ: "varchar(50)", zone: time.UTC, rows: []row{{"'2026-10-31T10:00:00Z'", "2026-10-31T10:00:00Z"}, {"'Yesterday'", "error"}}},
+			{typ: "year", zone: time.UTC, fault: "holds no timestamp"},
+			{typ: "bigint", zone: time.UTC, fault: "holds no timestamp"},
+		},
 		"sqlite": {
 			{typ: "DATETIME", zone: time.UTC, rows: []row{
 				{"'2026-11-01 10:00:00.000000'", "2026-11-01T10:00:00Z"}, {"'2026-11-01T11:59:59.9Z'", "2026-11-01T11:59:59.9Z"},
