@@ -18,7 +18,7 @@ import (
 // stop is the error that ended it, if any.
 func (a *app) showReport(pol *policy.Policy, r *purge.Report, k *keeping, cp *signed, stop error) error {
 	if a.global.json {
-		out := reportOf(r, stop)
+		out := reportOf(pol, r, stop)
 		out.Checkpoint = checkpointOf(cp)
 		return a.printJSON(out)
 	}
@@ -26,7 +26,7 @@ func (a *app) showReport(pol *policy.Policy, r *purge.Report, k *keeping, cp *si
 	w.linef("%s", heading(r, stop))
 	w.linef("  Dry run: %t", r.DryRun)
 	w.linef("  Retention days: %s", retentionDays(r))
-	for _, k := range kindLines(r) {
+	for _, k := range kindLines(pol, r) {
 		w.linef("  %s: %d", k.label, k.n)
 	}
 	w.linef("  Kept: %d", keptOf(r))
@@ -101,12 +101,14 @@ type kindLine struct {
 
 // kindLines counts what went, by kind of item, with the labels that the
 // recorder's purge has: records, files and exports always, others when there
-// are rules for them.
-func kindLines(r *purge.Report) []kindLine {
+// are rules or stores for them.
+func kindLines(pol *policy.Policy, r *purge.Report) []kindLine {
 	lines := []kindLine{{"Purged records", "purged_count", 0}, {"Files deleted", "files_deleted", 0}, {"Exports deleted", "exports_deleted", 0}}
+	objects := int64(0)
 	for i := range r.Rules {
 		rule := &r.Rules[i]
-		lines[1].n += rule.PartsGone
+		lines[1].n += rule.PartsGone - rule.ObjectsGone
+		objects += rule.ObjectsGone
 		switch rule.Kind {
 		case "record":
 			lines[0].n += rule.Gone
@@ -114,6 +116,8 @@ func kindLines(r *purge.Report) []kindLine {
 			lines[1].n += rule.Gone
 		case "export":
 			lines[2].n += rule.Gone
+		case "object":
+			objects += rule.Gone
 		default:
 			word := strings.ReplaceAll(rule.Kind, "_", " ")
 			label := strings.ToUpper(word[:1]) + word[1:] + "s deleted"
@@ -125,8 +129,21 @@ func kindLines(r *purge.Report) []kindLine {
 			lines[j].n += rule.Gone
 		}
 	}
+	if slices.ContainsFunc(pol.Stores, func(s policy.Store) bool { return s.Kind == policy.Objects }) {
+		lines = append(lines, kindLine{label: objectsLabel, n: objects})
+	}
 	return lines
 }
+
+// objectsOf is the number on the line of objects.
+func objectsOf(lines []kindLine) int64 {
+	if last := lines[len(lines)-1]; last.label == objectsLabel {
+		return last.n
+	}
+	return 0
+}
+
+const objectsLabel = "Objects deleted"
 
 func keptOf(r *purge.Report) (n int64) {
 	for i := range r.Rules {
@@ -182,6 +199,20 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		}
 		w.linef("  %s %s", l.label, text)
 	}
+	for _, f := range r.Failures {
+		w.linef("  Failed:  %s %s: %s", r.Kind, f.Item, why(f))
+	}
+	if more := r.Errors - int64(len(r.Failures)); len(r.Failures) == purge.MaxFailures && more > 0 {
+		w.linef("  Failed:  %s more; --log names each", number(more))
+	}
+}
+
+// why says what stood against an item, without a word of the store's own.
+func why(f purge.Failure) string {
+	if f.ErrorType == "" {
+		return string(f.Reason)
+	}
+	return fmt.Sprintf("%s (error type %s)", f.Reason, f.ErrorType)
 }
 
 func rowsText(rows []connector.Count) string {
@@ -198,6 +229,7 @@ type reportJSON struct {
 	PurgedCount    int64            `json:"purged_count"`
 	FilesDeleted   int64            `json:"files_deleted"`
 	ExportsDeleted int64            `json:"exports_deleted"`
+	ObjectsDeleted int64            `json:"objects_deleted"`
 	Errors         int64            `json:"errors"`
 	DryRun         bool             `json:"dry_run"`
 	Kept           int64            `json:"kept"`
@@ -244,6 +276,14 @@ type ruleReportJSON struct {
 	Done          bool                       `json:"done"`
 	UnreadableFor connector.Reason           `json:"unreadable,omitempty"`
 	ErrorType     string                     `json:"error_type,omitempty"`
+	ObjectsGone   int64                      `json:"objects_gone"`
+	Failures      []failureJSON              `json:"failures,omitempty"`
+}
+
+type failureJSON struct {
+	Item      string           `json:"item"`
+	Reason    connector.Reason `json:"reason"`
+	ErrorType string           `json:"error_type,omitempty"`
 }
 
 type stopJSON struct {
@@ -256,10 +296,10 @@ type stopJSON struct {
 	Hint  string `json:"hint,omitempty"`
 }
 
-func reportOf(r *purge.Report, stop error) reportJSON {
-	lines := kindLines(r)
+func reportOf(pol *policy.Policy, r *purge.Report, stop error) reportJSON {
+	lines := kindLines(pol, r)
 	out := reportJSON{
-		PurgedCount: lines[0].n, FilesDeleted: lines[1].n, ExportsDeleted: lines[2].n,
+		PurgedCount: lines[0].n, FilesDeleted: lines[1].n, ExportsDeleted: lines[2].n, ObjectsDeleted: objectsOf(lines),
 		Errors: r.Errors(), DryRun: r.DryRun, Kept: keptOf(r), Unknown: r.Unknown(), Resumed: r.Resumed, Incidents: r.Incidents,
 		Open: r.Open, Interrupted: r.Interrupted, Run: r.Run,
 		AsOf: instantJSON(r.AsOf), Started: instantJSON(r.Started), Finished: instantJSON(r.Finished),
@@ -283,12 +323,16 @@ func ruleReportOf(r *purge.RuleReport) ruleReportJSON {
 	for _, c := range r.Rows {
 		rows[c.Table] = c.N
 	}
+	var failures []failureJSON
+	for _, f := range r.Failures {
+		failures = append(failures, failureJSON(f))
+	}
 	return ruleReportJSON{
 		Rule: r.Rule, Kind: r.Kind, Store: r.Store, Enabled: r.Enabled, Retain: r.Retain.String(), Cutoff: instantJSON(r.Cutoff),
 		Total: r.Total, Due: r.Due, Undated: r.Undated, Gone: r.Gone, Missing: r.Missing, Kept: orEmpty(r.Kept), Drift: orEmpty(r.Drift),
 		Unknown: r.Unknown, Errors: r.Errors, PartsGone: r.PartsGone, PartsShared: r.PartsShared, PartsMissing: r.PartsMissing,
 		Bytes: r.Bytes, Rows: rows, Resumed: r.Resumed, OldestDue: instantJSON(r.OldestDue), Done: r.Done,
-		UnreadableFor: r.Unreadable, ErrorType: r.ErrorType,
+		UnreadableFor: r.Unreadable, ErrorType: r.ErrorType, ObjectsGone: r.ObjectsGone, Failures: failures,
 	}
 }
 
