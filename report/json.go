@@ -20,6 +20,7 @@ type entryJSON struct {
 	Refers  int64             `json:"refers,omitempty"`
 	Facts   map[string]any    `json:"facts,omitempty"`
 	Secrets map[string]string `json:"secrets,omitempty"`
+	Sealed  []string          `json:"secrets_sealed_off,omitempty"`
 	Results []resultJSON      `json:"results,omitempty"`
 	Items   []itemJSON        `json:"items,omitempty"`
 }
@@ -76,6 +77,26 @@ func JSON(w io.Writer, lines iter.Seq2[Line, error]) (int, error) {
 	return n, err
 }
 
+// JSONLines writes each entry as one object on a line of its own, at once, for a
+// trail without an end. It returns the number of entries.
+func JSONLines(w io.Writer, lines iter.Seq2[Line, error]) (int, error) {
+	n := 0
+	for l, err := range lines {
+		if err != nil {
+			return n, err
+		}
+		text, err := json.Marshal(entryOf(&l))
+		if err != nil {
+			return n, fmt.Errorf("encode entry: %w", err)
+		}
+		if _, err := w.Write(append(text, '\n')); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
 func entryOf(l *Line) entryJSON {
 	e := entryJSON{Number: l.Number, At: l.At.UTC(), Kind: string(l.Kind), Run: l.Run, Rule: l.Rule, Store: l.Store, Refers: l.Refers}
 	for _, f := range l.Facts {
@@ -89,6 +110,10 @@ func entryOf(l *Line) entryJSON {
 		e.Facts[f.Name()] = v
 	}
 	for _, s := range l.Secrets {
+		if s.SealedOff {
+			e.Sealed = append(e.Sealed, s.Name)
+			continue
+		}
 		if e.Secrets == nil {
 			e.Secrets = map[string]string{}
 		}

@@ -68,9 +68,9 @@ func kindText(k ledger.Kind, st Style) string {
 	switch k {
 	case ledger.Outcome:
 		return paint(st.Good, s)
-	case ledger.Incident:
+	case ledger.Incident, ledger.Forked:
 		return paint(st.Bad, s)
-	case ledger.Intent:
+	case ledger.Intent, ledger.SealedOff, ledger.Pruned, ledger.Copied, ledger.KeyRotated:
 		return paint(st.Warn, s)
 	default:
 		return paint(st.Dim, s)
@@ -89,7 +89,7 @@ func said(l *Line, st Style) (words []string) {
 		}
 	}
 	for _, s := range l.Secrets {
-		words = append(words, s.Name+"="+Printable(s.Text))
+		words = append(words, s.Name+"="+secretText(s))
 	}
 	if l.Refers != 0 {
 		words = append(words, paint(st.Dim, "of "+strconv.FormatInt(l.Refers, 10)))
@@ -170,6 +170,13 @@ func factText(f ledger.Fact) string {
 
 // sealedOff stands for a name that was destroyed.
 const sealedOff = "‹sealed off›"
+
+func secretText(s ledger.Secret) string {
+	if s.SealedOff {
+		return sealedOff
+	}
+	return Printable(s.Text)
+}
 
 func writeItem(w io.Writer, it *Item, st Style) error {
 	name := Printable(it.Locator)

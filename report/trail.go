@@ -59,24 +59,54 @@ type Item struct {
 type Options struct {
 	Filter ledger.Filter
 	// Items adds the items of intents and outcomes, by locator. It is implied by
-	// a Filter.Item, and then only the items that match are shown.
+	// a Filter.Item and by File, and then only the items that match are shown.
 	Items bool
+	// Actor keeps what this person or application did: the runs they started, and
+	// entries and items that name them. Host does the same for a host.
+	Actor, Host string
+	// Scope keeps items that an application filed under this scope, such as a
+	// tenant.
+	Scope string
+	// File keeps items of which the locator, or that of a part, matches this
+	// glob. Its "*" and "?" match any character, also a slash.
+	File string
 }
 
 // Trail streams the entries that match, in the order of their numbers, each
 // outcome with the names that its intent holds.
 func Trail(ctx context.Context, r Reader, o Options) iter.Seq2[Line, error] {
-	o.Items = o.Items || o.Filter.Item != ""
-	o.Filter.Unseal = o.Items
+	named := o.named()
+	sift := o.sieve()
+	limit := o.Filter.Limit
+	if sift != nil {
+		o.Filter.Limit = 0
+	}
+	o.Filter.Unseal = named || sift != nil
 	return func(yield func(Line, error) bool) {
+		if sift != nil {
+			if err := sift.findRuns(ctx, r); err != nil {
+				yield(Line{}, err)
+				return
+			}
+		}
 		j := joiner{r: r, o: o, intents: map[int64][]ledger.Item{}}
+		n := 0
 		for e, err := range r.Entries(ctx, o.Filter) {
 			if err != nil {
 				yield(Line{}, err)
 				return
 			}
 			line, err := j.line(ctx, e)
+			if err == nil && !sift.keep(&line) {
+				continue
+			}
+			if !named {
+				line.Batch = nil
+			}
 			if !yield(line, err) || err != nil {
+				return
+			}
+			if n++; n == limit {
 				return
 			}
 		}
@@ -96,9 +126,9 @@ func (j *joiner) line(ctx context.Context, e ledger.Entry) (Line, error) {
 	if e.Kind == ledger.Outcome {
 		line.Tally = tally(e.Results)
 	}
-	if !j.o.Items {
+	if !j.o.Filter.Unseal {
 		var err error
-		if e.Kind == ledger.RunStarted || e.Kind == ledger.Incident { // few, and who asked is always shown
+		if saysWho(e.Kind) {
 			line.Secrets, err = j.secrets(ctx, e.Number)
 		}
 		return line, err
@@ -109,7 +139,7 @@ func (j *joiner) line(ctx context.Context, e ledger.Entry) (Line, error) {
 			j.intents[e.Number] = e.Items
 		}
 		for _, it := range e.Items {
-			line.add(j.o.Filter.Item, Item{Item: it, Sealed: it.Locator == ""})
+			line.add(j.o.Filter.Item, Item{Item: it, Sealed: it.SealedOff || it.Locator == ""})
 		}
 	case ledger.Outcome:
 		items, ok := j.intents[e.Refers]
@@ -128,8 +158,22 @@ func (j *joiner) line(ctx context.Context, e ledger.Entry) (Line, error) {
 			line.add(j.o.Filter.Item, it)
 		}
 	default:
+		for _, it := range e.Items {
+			line.add(j.o.Filter.Item, Item{Item: it, Sealed: it.SealedOff || it.Locator == ""})
+		}
 	}
 	return line, nil
+}
+
+// saysWho reports kinds of which there are few, and of which it is always shown
+// who acted and why.
+func saysWho(k ledger.Kind) bool {
+	switch k {
+	case ledger.RunStarted, ledger.Incident, ledger.SealedOff, ledger.Pruned, ledger.Forked, ledger.Copied, ledger.KeyRotated:
+		return true
+	default:
+		return false
+	}
 }
 
 // intent reads the items of an intent that is outside of the filter.

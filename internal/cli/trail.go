@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -16,10 +17,11 @@ import (
 )
 
 type trailFlags struct {
-	ledger, run, rule, item, since, until string
-	actions                               []string
-	limit                                 int
-	items                                 bool
+	ledger, run, rule, store, item, since, until string
+	actor, host, scope, file                     string
+	actions                                      []string
+	limit                                        int
+	items, follow, csv, stats                    bool
 }
 
 func (a *app) trailCommand() *cobra.Command {
@@ -28,9 +30,10 @@ func (a *app) trailCommand() *cobra.Command {
 		Use:   "trail",
 		Short: "Show what was done, from the ledger",
 		Long: `Reads the ledger: runs, rules evaluated, intents, outcomes, incidents, in the order
-in which they were written. With --items or --item it names paths and keys, which
-are personal data. Instants are in UTC.`,
-		Example: "  epitaph trail --since 7d\n  epitaph trail --item 4711            # what became of record 4711?\n  epitaph trail --action incident --json",
+in which they were written. With --items, --item or --file it names paths and keys,
+which are personal data; what was destroyed shows as ‹sealed off›. Instants are
+in UTC. With --follow and --json each entry is an object on a line of its own.`,
+		Example: "  epitaph trail --since 7d\n  epitaph trail --item 4711            # what became of record 4711?\n  epitaph trail --file '*.wav' --actor anna --csv\n  epitaph trail --follow --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
@@ -44,14 +47,24 @@ are personal data. Instants are in UTC.`,
 	fl.StringVar(&f.rule, "rule", "", "only this `RULE`")
 	fl.StringSliceVar(&f.actions, "action", nil, "only these `ACTIONS`: "+actionList())
 	fl.StringVar(&f.item, "item", "", "only what concerns this `ITEM`: an id, or a path or key in full")
+	fl.StringVar(&f.store, "store", "", "only this `STORE`")
+	fl.StringVar(&f.actor, "actor", "", "only what this `PERSON` or application did")
+	fl.StringVar(&f.host, "host", "", "only what was done on this `HOST`")
+	fl.StringVar(&f.scope, "scope", "", "only files that an application tracked under this `SCOPE`")
+	fl.StringVar(&f.file, "file", "", "only items of which a path or key matches this `GLOB`; * matches a slash too")
 	fl.StringVar(&f.since, "since", "", "not before `WHEN`: 2027-01-31, an instant, or a span such as 7d")
 	fl.StringVar(&f.until, "until", "", "before `WHEN`")
 	fl.IntVar(&f.limit, "limit", 0, "only the newest `N` entries")
 	fl.BoolVar(&f.items, "items", false, "name every item and part, by path and key")
+	fl.BoolVarP(&f.follow, "follow", "f", false, "go on with what is written from now on, until interrupted; begins with the last 10")
+	fl.BoolVar(&f.csv, "csv", false, "a table, as comma-separated values")
+	fl.BoolVar(&f.stats, "stats", false, "sums instead of entries")
 	return cmd
 }
 
-var actions = []ledger.Kind{ledger.RunStarted, ledger.RunFinished, ledger.Heartbeat, ledger.Intent, ledger.Outcome, ledger.Incident}
+var actions = []ledger.Kind{ledger.RunStarted, ledger.RunFinished, ledger.Heartbeat, ledger.Intent, ledger.Outcome, ledger.Incident,
+	ledger.CustodyOperations, ledger.CustodyLooks, ledger.CustodyWord,
+	ledger.SealedOff, ledger.Pruned, ledger.Forked, ledger.Copied, ledger.KeyRotated}
 
 func actionList() string {
 	names := make([]string, len(actions))
@@ -66,12 +79,22 @@ func (a *app) runTrail(ctx context.Context, f trailFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := f.agree(a.global.json); err != nil {
+		return err
+	}
 	l, err := a.trailLedger(ctx, f.ledger)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	lines := report.Trail(ctx, l, report.Options{Filter: filter, Items: f.items})
+	o := report.Options{Filter: filter, Items: f.items, Actor: f.actor, Host: f.host, Scope: f.scope, File: f.file}
+	switch {
+	case f.stats:
+		return a.trailStats(ctx, l, o)
+	case f.follow:
+		return a.follow(ctx, l, o)
+	}
+	lines := report.Trail(ctx, l, o)
 	if f.limit > 0 {
 		lines = reversed(lines)
 	}
@@ -79,10 +102,112 @@ func (a *app) runTrail(ctx context.Context, f trailFlags) error {
 		_, err := report.JSON(a.env.Stdout, lines)
 		return err
 	}
-	p := a.stdout()
-	n, err := report.Text(a.env.Stdout, lines, report.Style{Good: p.green, Bad: p.red, Warn: p.yellow, Dim: p.dim})
+	write := a.trailText
+	if f.csv {
+		write = func(lines iter.Seq2[report.Line, error]) (int, error) { return report.CSV(a.env.Stdout, lines) }
+	}
+	n, err := write(lines)
 	if err == nil && n == 0 && !a.global.quiet {
 		fmt.Fprintln(a.env.Stderr, "epitaph: no entry matches")
+	}
+	return err
+}
+
+func (a *app) trailText(lines iter.Seq2[report.Line, error]) (int, error) {
+	return report.Text(a.env.Stdout, lines, a.style())
+}
+
+func (a *app) style() report.Style {
+	p := a.stdout()
+	return report.Style{Good: p.green, Bad: p.red, Warn: p.yellow, Dim: p.dim}
+}
+
+// agree refuses flags that contradict each other.
+func (f *trailFlags) agree(json bool) error {
+	for _, c := range []struct {
+		both        bool
+		what, reply string
+	}{
+		{f.csv && json, "--csv and --json", "choose one form"},
+		{f.stats && f.csv, "--stats and --csv", "the sums come as text or --json"},
+		{f.follow && f.stats, "--follow and --stats", "choose one"},
+		{f.follow && f.csv, "--follow and --csv", "follow with --json instead"},
+		{f.follow && f.until != "", "--follow and --until", "what is written from now on is after any such instant"},
+		{f.stats && f.limit > 0, "--stats and --limit", "bound them with --since and --until"},
+	} {
+		if c.both {
+			return usage(c.what+" cannot go together", c.reply)
+		}
+	}
+	if err := report.CheckFile(f.file); err != nil {
+		return usage(fmt.Sprintf("--file: %q is not a glob", f.file), `such as --file '*.wav'; a [ must be closed`)
+	}
+	return nil
+}
+
+func (a *app) trailStats(ctx context.Context, l *ledger.Ledger, o report.Options) error {
+	o.Items = false
+	s, err := report.Summarize(report.Trail(ctx, l, o))
+	switch {
+	case err != nil:
+		return err
+	case a.global.json:
+		return a.printJSON(s)
+	default:
+		return s.Text(a.env.Stdout, a.style())
+	}
+}
+
+// followEvery is how often a trail that is followed looks for more.
+const followEvery = 500 * time.Millisecond
+
+// follow shows the last entries, and then each one when it is there.
+func (a *app) follow(ctx context.Context, l *ledger.Ledger, o report.Options) error {
+	write := a.trailText
+	if a.global.json {
+		write = func(lines iter.Seq2[report.Line, error]) (int, error) { return report.JSONLines(a.env.Stdout, lines) }
+	}
+	top, _, err := l.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	first := o
+	first.Filter.Before = top + 1
+	if first.Filter.Limit == 0 && first.Filter.Since.IsZero() {
+		first.Filter.Limit, first.Filter.Newest = 10, true
+	}
+	lines := report.Trail(ctx, l, first)
+	if first.Filter.Newest {
+		lines = reversed(lines)
+	}
+	if _, err := write(lines); err != nil {
+		return a.followed(err)
+	}
+	o.Filter.Limit, o.Filter.Newest = 0, false
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return a.followed(ctx.Err())
+		case <-tick.C:
+		}
+		n, _, err := l.Newest(ctx)
+		if err == nil && n > top {
+			o.Filter.After, o.Filter.Before = top, n+1
+			_, err = write(report.Trail(ctx, l, o))
+			top = n
+		}
+		if err != nil {
+			return a.followed(err)
+		}
+	}
+}
+
+// followed ends a trail that was followed: an interrupt is how it ends.
+func (a *app) followed(err error) error {
+	if a.stopped() && errors.Is(err, context.Canceled) {
+		return ended(StatusInterrupted)
 	}
 	return err
 }
@@ -102,7 +227,7 @@ func (a *app) trailLedger(ctx context.Context, dsn string) (*ledger.Ledger, erro
 }
 
 func (f *trailFlags) filter(now time.Time) (ledger.Filter, error) {
-	out := ledger.Filter{Run: f.run, Rule: f.rule, Item: f.item, Limit: f.limit, Newest: f.limit > 0}
+	out := ledger.Filter{Run: f.run, Rule: f.rule, Store: f.store, Item: f.item, Limit: f.limit, Newest: f.limit > 0}
 	if f.limit < 0 {
 		return out, usage("--limit must not be negative", "leave it out to see everything")
 	}
