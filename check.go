@@ -3,6 +3,7 @@ package epitaph
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/plan"
@@ -142,15 +143,40 @@ func (e *Engine) checkUnused(ctx context.Context) (found []Finding) {
 			found = append(found, Finding{Pos: s.Pos, Finding: notOpen(s.Name)})
 			continue
 		}
-		// A name that no template gives; what matters is whether there is an
-		// answer at all.
-		if res := store.Probe(ctx, []connector.Locator{"epitaph-check"}); len(res) == 1 && res[0].State == connector.Unknown && s.Kind != policy.Rows {
-			f := notSeen(s.Name, s.Kind, res[0].Err)
-			f.Text = fmt.Sprintf("store %s could not be looked at (%s)", s.Name, res[0].Reason)
-			found = append(found, Finding{Pos: s.Pos, Finding: f})
+		at := probes(&s)
+		if len(at) == 0 || s.Kind == policy.Rows {
+			continue
+		}
+		for _, res := range store.Probe(ctx, at) {
+			if res.State == connector.Unknown {
+				f := notSeen(s.Name, s.Kind, res.Err)
+				f.Text = fmt.Sprintf("store %s could not be looked at (%s)", s.Name, res.Reason)
+				found = append(found, Finding{Pos: s.Pos, Finding: f})
+				break
+			}
 		}
 	}
 	return found
+}
+
+// probes are names that no template gives; what matters is whether there is an
+// answer at all. A store without a bucket of its own is asked for the buckets
+// that it names in full.
+func probes(s *policy.Store) (at []connector.Locator) {
+	const name = "epitaph-check"
+	switch {
+	case s.Kind != policy.Objects:
+		return []connector.Locator{name}
+	case s.Bucket() != "":
+		_, prefix, _ := strings.Cut(strings.TrimPrefix(s.Target, "s3://"), "/")
+		return []connector.Locator{connector.Locator(prefix + name)}
+	}
+	for bucket := range strings.SplitSeq(s.Options["buckets"], ",") {
+		if bucket != "" && !strings.ContainsAny(bucket, `*?[\`) {
+			at = append(at, connector.Locator(bucket+"/"+name))
+		}
+	}
+	return at
 }
 
 func (e *Engine) rooted(store string) bool {

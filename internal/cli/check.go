@@ -66,7 +66,8 @@ func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 		Faults     int           `json:"faults"`
 		Warnings   int           `json:"warnings"`
 		Findings   []findingJSON `json:"findings"`
-	}{Policy: pol.Path, PolicyHash: hex.EncodeToString(pol.Hash[:]), Rules: len(pol.Rules), Stores: len(pol.Stores), Findings: []findingJSON{}}
+		Paused     []pauseJSON   `json:"paused"`
+	}{Policy: pol.Path, PolicyHash: hex.EncodeToString(pol.Hash[:]), Rules: len(pol.Rules), Stores: len(pol.Stores), Findings: []findingJSON{}, Paused: a.pauses(pol)}
 	for _, f := range found {
 		severity := "warning"
 		if f.Severity == connector.Fault {
@@ -81,7 +82,7 @@ func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 		if err := a.printJSON(result); err != nil {
 			return err
 		}
-	} else if err := a.printFindings(pol, result.Findings, result.Faults, result.Warnings); err != nil {
+	} else if err := a.printFindings(pol, result.Findings, result.Paused, result.Faults, result.Warnings); err != nil {
 		return err
 	}
 	if result.Faults > 0 {
@@ -90,7 +91,7 @@ func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 	return nil
 }
 
-func (a *app) printFindings(pol *policy.Policy, found []findingJSON, faults, warnings int) error {
+func (a *app) printFindings(pol *policy.Policy, found []findingJSON, paused []pauseJSON, faults, warnings int) error {
 	p := a.stdout()
 	for _, f := range found {
 		what := f.Subject
@@ -111,6 +112,7 @@ func (a *app) printFindings(pol *policy.Policy, found []findingJSON, faults, war
 			p.linef("rule %s is switched off: %s", r.Name, r.Off)
 		}
 	}
+	printPauses(p, paused)
 	p.linef("%s: %s, %s: %s, %s", pol.Path, count(int64(len(pol.Rules)), "rule"), count(int64(len(pol.Stores)), "store"),
 		count(int64(faults), "fault"), count(int64(warnings), "warning"))
 	return p.err

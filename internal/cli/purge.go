@@ -141,6 +141,9 @@ func (a *app) remarkNoKey(ctx context.Context, k *keeping, l *ledger.Ledger) err
 // carryOut runs the engine and shows what came of it.
 func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k *keeping, led *ledger.Ledger, st *stores, log *eventLog, o epitaph.PurgeOptions) error {
 	bar := a.newProgress()
+	if !o.DryRun {
+		o.Turn = a.paced(pol, st, bar)
+	}
 	e, err := epitaph.New(epitaph.Config{
 		Policy: pol, Stores: st.byName, Ledger: led, Clock: a.env.Now, Observe: observe(log, bar),
 		Host: host(), Who: a.who(), Version: Version(), RequestID: a.global.requestID,
