@@ -130,6 +130,13 @@ func (s *Store) Delete(ctx context.Context, id string) (Ended, error) {
 	if err := CheckID(id); err != nil {
 		return out, err
 	}
+	if err := s.open(); err != nil {
+		return out, err
+	}
+	before, err := s.settle(ctx)
+	if err != nil {
+		return out, err
+	}
 	fd, err := s.await(ctx, id)
 	switch {
 	case err == unix.ENOENT:
@@ -138,6 +145,9 @@ func (s *Store) Delete(ctx context.Context, id string) (Ended, error) {
 			return out, err
 		}
 		out.State, out.Reason = connector.Gone, connector.Missing
+		if c, ok := before.saw[id]; ok { // begun by another, finished by us just now
+			out.Reason, out.Counts = connector.Erasure, c
+		}
 		return out, nil
 	case errors.Is(err, ErrInUse):
 		out.State, out.Reason = connector.Present, connector.InUse
@@ -153,6 +163,32 @@ func (s *Store) Delete(ctx context.Context, id string) (Ended, error) {
 	}
 	defer unix.Close(fd)
 	return s.end(id, fd)
+}
+
+// settle finishes in the ledger, and on disk, what processes that died had begun,
+// so that nothing is counted twice.
+func (s *Store) settle(ctx context.Context) (settled, error) {
+	rep, err := s.disposer.Settle(ctx, s.disposal(), s.fromDead)
+	if err != nil {
+		return settled{}, fmt.Errorf("settle: %w", err)
+	}
+	saw := make(map[string]Counts)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, c := range s.counts {
+		if _, busy := s.held[name]; !busy {
+			saw[name] = c
+			delete(s.counts, name)
+		}
+	}
+	return settled{rep.Gone, saw}, nil
+}
+
+// settled is what settling did: the sessions that are now known to be gone, and
+// the files that went while it looked, by session.
+type settled struct {
+	gone int64
+	saw  map[string]Counts
 }
 
 // await takes the lock of a session's directory, with patience.
@@ -179,16 +215,19 @@ func (s *Store) await(ctx context.Context, id string) (int, error) {
 // Present with reason IN_USE. What else lies in the root is left to Sweep.
 func (s *Store) DeleteAll(ctx context.Context) ([]Ended, error) {
 	all, err := s.entries()
+	if err == nil {
+		_, err = s.settle(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
 	var ids []string
 	for _, name := range all {
-		if CheckID(name) == nil {
+		if _, ok, _ := s.info(name); ok {
 			ids = append(ids, name)
 		}
 	}
-	return s.endMany(ctx, ids, func(string, int) bool { return true })
+	return s.endMany(ctx, ids, func(_ string, fd int) bool { _, err := readRecord(fd); return err == nil })
 }
 
 // endMany disposes of those of the named directories that due still says are

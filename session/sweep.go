@@ -252,11 +252,14 @@ func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 	if err != nil {
 		return out, err
 	}
-	rep, err := s.disposer.Settle(ctx, s.disposal(), s.fromDead)
-	out.Settled = rep.Gone
+	settled, err := s.settle(ctx)
 	if err != nil {
 		return out, fmt.Errorf("sweep: %w", err)
 	}
+	for _, c := range settled.saw {
+		out.add(c)
+	}
+	out.Settled = settled.gone
 	var due, loose []string
 	for _, name := range all {
 		i, ok, err := s.info(name)

@@ -199,10 +199,22 @@ func TestSweepSettlesWhatADeadProcessBegan(t *testing.T) {
 		if erased {
 			b.must(os.RemoveAll(b.path(id)))
 		}
-		w, err := s.Sweep(t.Context())
-		b.must(err)
-		if w.Settled != 1 || b.exists(b.path(id)) {
-			t.Errorf("erased %t: %+v", erased, w)
+		if erased {
+			w, err := s.Sweep(t.Context())
+			b.must(err)
+			if w.Settled != 1 {
+				t.Errorf("sweep: %+v", w)
+			}
+		} else { // whoever deletes it is told what went
+			e, err := s.Delete(t.Context(), id)
+			b.must(err)
+			b.ended(e, "gone GONE: 1 gone, 0 left, 0 unknown")
+			e, err = s.Delete(t.Context(), id)
+			b.must(err)
+			b.ended(e, "gone MISSING: 0 gone, 0 left, 0 unknown")
+		}
+		if b.exists(b.path(id)) {
+			t.Error("it is still there")
 		}
 		if gone, open := b.balance(); gone != 1 || open != 1 {
 			t.Errorf("erased %t: ledger: %d gone, %d open", erased, gone, open)

@@ -39,6 +39,11 @@ func makeDirectory(dir int, name string) (int, error) {
 		return -1, err
 	}
 	fd, err := openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err == unix.EACCES { // a umask that leaves us no right to what we make
+		if err = unlock(dir, name); err == nil {
+			fd, err = openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
+		}
+	}
 	if err != nil {
 		return -1, err
 	}
@@ -47,6 +52,17 @@ func makeDirectory(dir int, name string) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// unlock gives us the right to a directory of ours, by a handle, so that nothing
+// that was put in its place is touched.
+func unlock(dir int, name string) error {
+	fd, err := openat(dir, name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), 0o700)
 }
 
 const lookMask = unix.STATX_TYPE | unix.STATX_MODE | unix.STATX_INO | unix.STATX_SIZE | unix.STATX_MTIME | unix.STATX_CTIME |

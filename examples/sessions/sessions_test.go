@@ -68,7 +68,7 @@ func (b *bed) command(name string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), "EPITAPH="+filepath.Join(programs, "epitaph"), "EPITAPH_SESSIONS="+filepath.Join(b.dir, "sessions"),
-		"EPITAPH_LEDGER=sqlite:"+filepath.Join(b.dir, "epitaph.db"))
+		"EPITAPH_LEDGER=sqlite:"+filepath.Join(b.dir, "epitaph.db"), "PYTHONDONTWRITEBYTECODE=1")
 	return cmd
 }
 

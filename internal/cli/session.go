@@ -452,7 +452,9 @@ func (a *app) sessionDeleteAll(f *sessionFlags) *cobra.Command {
 					w.Ended = append(w.Ended, e)
 					w.Gone, w.Left, w.Unknown, w.Bytes = w.Gone+e.Gone, w.Left+e.Left, w.Unknown+e.Unknown, w.Bytes+e.Bytes
 				}
-				return errors.Join(a.printSwept(w, "deleted"), err)
+				var lerr error
+				_, w.Leftovers, lerr = s.List(cmd.Context())
+				return errors.Join(a.printSwept(w, "deleted"), err, lerr)
 			})
 		},
 	}
