@@ -229,9 +229,9 @@ type reportJSON struct {
 	PurgedCount    int64            `json:"purged_count"`
 	FilesDeleted   int64            `json:"files_deleted"`
 	ExportsDeleted int64            `json:"exports_deleted"`
-	ObjectsDeleted int64            `json:"objects_deleted"`
 	Errors         int64            `json:"errors"`
 	DryRun         bool             `json:"dry_run"`
+	ObjectsDeleted int64            `json:"objects_deleted"`
 	Kept           int64            `json:"kept"`
 	Unknown        int64            `json:"unknown"`
 	Resumed        int64            `json:"resumed"`
