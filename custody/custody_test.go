@@ -16,7 +16,7 @@ import (
 // world is a ledger and a tracked directory on a real disk.
 type world struct {
 	*custody.Custody
-	t      *testing.T
+	t      testing.TB
 	dir    string // the root of the store "work"
 	base   string
 	ledger *ledger.Ledger
@@ -24,7 +24,7 @@ type world struct {
 	o      custody.Options
 }
 
-func newWorld(t *testing.T, with ...func(*custody.Options)) *world {
+func newWorld(t testing.TB, with ...func(*custody.Options)) *world {
 	t.Helper()
 	w := &world{t: t, base: t.TempDir(), now: time.Now().UTC().Truncate(time.Microsecond)}
 	w.dir = filepath.Join(w.base, "work")

@@ -67,6 +67,7 @@ Status: 0 done · 1 some items failed or are unknown · 2 usage or policy error 
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.AddCommand(a.initCommand(), a.checkCommand(), a.planCommand(), a.purgeCommand(), a.pauseCommand(), a.trailCommand(),
 		a.verifyCommand(), a.proveCommand(), a.ledgerCommand(), a.keyCommand(),
+		a.trackCommand(), a.overdueCommand(), a.cleanupCommand(), a.orphansCommand(), a.statsCommand(),
 		a.sessionCommand(), a.schemaCommand(), a.demoCommand(), a.versionCommand())
 	cobra.EnableCommandSorting = false // the order above is that of the work
 	return root

@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/epitaph/epitaph/connector/files"
+	"github.com/epitaph/epitaph/custody"
+	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/policy"
+)
+
+// custodyFlags are those of all commands about tracked files.
+type custodyFlags struct {
+	ledger string
+	stores []string
+	show   bool
+}
+
+func (f *custodyFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.ledger, "ledger", "", "use this ledger, such as sqlite:epitaph.db, and no policy (also $EPITAPH_LEDGER)")
+	fl.StringArrayVar(&f.stores, "store", nil, "with --ledger, the directories in which tracked files lie: `NAME=DIR`")
+}
+
+func (f *custodyFlags) addShow(cmd *cobra.Command) {
+	f.add(cmd)
+	cmd.Flags().BoolVar(&f.show, "show", false, "name the files by path, which is personal data")
+}
+
+// keeper is an open custody with what it stands on.
+type keeper struct {
+	*custody.Custody
+	ledger *ledger.Ledger
+	close  []func() error
+	// own are the paths that are Epitaph's and no application's.
+	own []string
+}
+
+func (k *keeper) Close() error {
+	errs := []error{}
+	for _, c := range slices.Backward(k.close) {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+// except reports the files of Epitaph itself: the ledger with all that lies
+// beside it, and the policy.
+func (k *keeper) except(path string) bool {
+	return slices.ContainsFunc(k.own, func(own string) bool { return strings.HasPrefix(path, own) })
+}
+
+// name is a file as it may be shown: by the id of the operation that made it, or
+// a short hash where none did.
+func (k *keeper) name(f custody.File) string {
+	if f.ID != "" {
+		return f.ID
+	}
+	return k.ledger.ShortHash(f.Path)
+}
+
+// openCustody opens the custody of the flag's or the policy's ledger.
+func (a *app) openCustody(ctx context.Context, f *custodyFlags, write bool, with func(*custody.Options)) (*keeper, error) {
+	k := &keeper{}
+	o := custody.Options{Clock: a.env.Now, Who: a.who()}
+	dsn, err := a.custodyStores(ctx, f, k, &o)
+	if err == nil {
+		err = a.custodyLedger(ctx, dsn, write, k, &o)
+	}
+	if err == nil && with != nil {
+		with(&o)
+	}
+	if err == nil {
+		k.Custody, err = custody.Open(ctx, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	k.close = append(k.close, k.Custody.Close)
+	return k, nil
+}
+
+// custodyStores opens the stores and returns the address of the ledger.
+func (a *app) custodyStores(ctx context.Context, f *custodyFlags, k *keeper, o *custody.Options) (dsn string, err error) {
+	dsn = f.ledger
+	if dsn == "" {
+		dsn, _ = a.env.Lookup("EPITAPH_LEDGER")
+	}
+	if dsn == "" {
+		if len(f.stores) > 0 {
+			return "", usage("--store is for use with --ledger", "the stores of a policy are those it names")
+		}
+		return a.policyStores(ctx, k, o)
+	}
+	if !strings.Contains(dsn, ":") {
+		dsn = "sqlite:" + dsn
+	}
+	for _, s := range f.stores {
+		name, dir, ok := strings.Cut(s, "=")
+		if !ok || name == "" || dir == "" || ledger.SafeCode(name) != name || strings.ContainsAny(name, ":/") {
+			return "", usage("--store takes NAME=DIR, with a name of letters and digits", "such as --store work=/srv/work")
+		}
+		if slices.ContainsFunc(o.Stores, func(s custody.Store) bool { return s.Name == name }) {
+			return "", usage(fmt.Sprintf("--store %s is given twice", name), "name each store once")
+		}
+		c, err := files.Open(dir, files.Options{})
+		if err != nil {
+			return "", usage("--store "+name+": the directory cannot be used as a root", "give the path of a directory")
+		}
+		k.close = append(k.close, c.Close)
+		o.Stores = append(o.Stores, custody.Store{Name: name, Root: dir, Connector: c})
+	}
+	return dsn, nil
+}
+
+func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (dsn string, err error) {
+	pol, err := a.loadPolicy()
+	if err != nil {
+		return "", err
+	}
+	st, err := openStores(ctx, pol, false)
+	if err != nil {
+		return "", err
+	}
+	k.close = append(k.close, st.Close)
+	for i := range pol.Stores {
+		s := &pol.Stores[i]
+		switch s.Kind {
+		case policy.Files:
+			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Root: pol.Resolve(s.Target), Connector: st.byName[s.Name]})
+		case policy.Objects:
+			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Connector: st.byName[s.Name]})
+		}
+	}
+	k.keepOff(pol.Path)
+	dsn = pol.Ledger
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		dsn = "sqlite:" + pol.Resolve(path)
+	} else {
+		o.Cache = pol.Resolve(".epitaph.custody")
+	}
+	return dsn, nil
+}
+
+func (a *app) custodyLedger(ctx context.Context, dsn string, write bool, k *keeper, o *custody.Options) error {
+	l, err := a.openLedgerAt(ctx, dsn, write)
+	if err != nil {
+		return err
+	}
+	k.ledger, o.Ledger = l, l
+	k.close = append(k.close, l.Close)
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		path = strings.TrimPrefix(path, "//")
+		o.Cache = path + ".custody"
+		k.keepOff(path)
+	} else if o.Cache == "" {
+		o.Cache = ".epitaph.custody"
+	}
+	k.keepOff(o.Cache)
+	log, err := a.openLog()
+	if log != nil {
+		k.close = append(k.close, log.close)
+		o.Observe = log.event
+	}
+	return err
+}
+
+// keepOff makes a file one of Epitaph's own, under the name by which a walk
+// meets it.
+func (k *keeper) keepOff(path string) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		abs = filepath.Join(dir, filepath.Base(abs))
+	}
+	k.own = append(k.own, abs)
+}
+
+// checkTracked refuses names of stores that are not stores of files here.
+func (k *keeper) checkTracked(o *custody.Options, names []string) error {
+	var known []string
+	for _, s := range o.Stores {
+		if s.Root != "" {
+			known = append(known, s.Name)
+		}
+	}
+	for _, n := range names {
+		if !slices.Contains(known, n) {
+			return usage(fmt.Sprintf("--tracked: there is no store of files called %q", n), nearestHint(n, known, "", "the stores of files are: "+strings.Join(known, ", ")))
+		}
+	}
+	return nil
+}
+
+// parseAhead reads an instant, or a span that is counted from now.
+func parseAhead(flag, s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(d), nil
+	}
+	if p, err := policy.ParsePeriod(s); err == nil {
+		return p.After(now), nil
+	}
+	t, err := parseInstant(flag, s)
+	if err != nil {
+		return t, usage(fmt.Sprintf("%s: %q is neither an instant nor a span", flag, s), "write it as 2h, 7d, or 2027-01-31T12:00:00Z")
+	}
+	return t, nil
+}
+
+// parseSpan reads a length of time. now is where calendar spans count back from.
+func parseSpan(flag, s string, now time.Time) (time.Duration, error) {
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return d, nil
+	}
+	if p, err := policy.ParsePeriod(s); err == nil {
+		return now.Sub(p.Before(now)), nil
+	}
+	return 0, usage(fmt.Sprintf("%s: %q is no length of time", flag, s), "write it as 30m, 4h or 7d")
+}
+
+// host and pid of whoever started this command, who answers for what it tracks.
+func caller(pid int) (custody.Owner, error) {
+	if pid == 0 {
+		pid = os.Getppid()
+	}
+	return custody.Process(host(), pid)
+}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/custody"
+)
+
+func (a *app) orphansCommand() *cobra.Command {
+	var f custodyFlags
+	var tracked []string
+	var older string
+	var dispose bool
+	cmd := &cobra.Command{
+		Use:   "orphans",
+		Short: "List files that somebody left behind",
+		Long: `Lists
+  dead-owner   files that must be cleaned up and whose owner, a process, is dead
+  untracked    files in the stores named by --tracked that no operation made
+  missing      tracked files that are not there, though nobody said that they go
+  uncommitted  files that were reserved and never committed
+  unfinished   work that was started and neither completed nor failed
+
+An owner on another host or in another container is unknown, never taken for dead.
+--dispose takes the first two kinds, through the purge protocol.
+
+Status: 0 when there are none, or all that --dispose takes are gone and no other
+kind is left; 1 otherwise.`,
+		Example: "  epitaph orphans --tracked scratch --older 4h\n  epitaph orphans --tracked scratch --dispose",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := a.untilStopped(cmd.Context())
+			defer cancel()
+			grace, err := parseSpan("--older", older, a.env.Now())
+			if err != nil {
+				return err
+			}
+			var o *custody.Options
+			k, err := a.openCustody(ctx, &f, dispose, func(got *custody.Options) { o = got })
+			if err != nil {
+				return err
+			}
+			defer k.Close()
+			if err := k.checkTracked(o, tracked); err != nil {
+				return err
+			}
+			list, blind := k.Orphans(ctx, custody.Search{Roots: tracked, Grace: grace, Except: k.except})
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var done []custody.Sighting
+			if dispose {
+				if done, err = k.Dispose(ctx, list); err != nil {
+					return err
+				}
+			}
+			if err := a.showOrphans(k, list, done, dispose, f.show); err != nil || blind == nil {
+				return err
+			}
+			return &problem{StatusPartly, "not every tracked store could be searched: " + cause(blind), []string{"what was found is above; nothing is known of the rest"}}
+		},
+	}
+	f.addShow(cmd)
+	fl := cmd.Flags()
+	fl.StringSliceVar(&tracked, "tracked", nil, "the `STORES` whose every file must be tracked")
+	fl.StringVar(&older, "older", "4h", "leave alone what is younger than this `SPAN`")
+	fl.BoolVar(&dispose, "dispose", false, "dispose of files with a dead owner and of untracked files")
+	return cmd
+}
+
+type orphanJSON struct {
+	Kind  string     `json:"kind"`
+	Since *time.Time `json:"since"`
+	fileJSON
+}
+
+func (a *app) showOrphans(k *keeper, list []custody.Orphan, done []custody.Sighting, disposed, show bool) error {
+	results := map[string]custody.Sighting{}
+	for _, s := range done {
+		results[s.Path] = s
+	}
+	counts := map[string]int64{}
+	all, left := []orphanJSON{}, 0
+	p := a.stdout()
+	for _, o := range list {
+		counts[string(o.Kind)]++
+		if s, ok := results[o.Path]; ok && (o.Kind == custody.DeadOwner || o.Kind == custody.Untracked) {
+			o.Sighting = s
+		}
+		gone := disposed && o.State == connector.Gone && (o.Kind == custody.DeadOwner || o.Kind == custody.Untracked)
+		if !gone {
+			left++
+		}
+		if a.global.json {
+			j := orphanJSON{string(o.Kind), optional(o.Since), k.fileJSON(o.File, show)}
+			j.State, j.Reason = o.State.String(), string(o.Reason)
+			all = append(all, j)
+			continue
+		}
+		word := o.State.String()
+		if disposed {
+			word += " " + string(o.Reason)
+		}
+		p.linef("%-11s since %s  %s  %s, owner %s", o.Kind, instant(o.Since), k.label(o.File, show), strings.TrimSpace(word), o.Life)
+	}
+	switch {
+	case a.global.json:
+		if err := a.printJSON(map[string]any{"counts": counts, "left": left, "orphans": all}); err != nil {
+			return err
+		}
+	case len(list) == 0:
+		p.linef("no orphans")
+	default:
+		var parts []string
+		for _, kind := range slices.Sorted(maps.Keys(counts)) {
+			parts = append(parts, fmt.Sprintf("%s %s", kind, number(counts[kind])))
+		}
+		p.linef("%s", strings.Join(parts, ", "))
+	}
+	if p.err != nil {
+		return p.err
+	}
+	if left > 0 {
+		return ended(StatusPartly)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/epitaph/epitaph/custody"
+)
+
+// operation is one operation as a line of a batch gives it; its names are stable.
+type operation struct {
+	Action      string          `json:"action"`
+	Path        string          `json:"path"`
+	From        string          `json:"from"`
+	At          string          `json:"at"`
+	Scope       string          `json:"scope"`
+	Actor       string          `json:"actor"`
+	Type        string          `json:"type"`
+	Size        int64           `json:"size"`
+	SHA256      string          `json:"sha256"`
+	Ref         string          `json:"ref"`
+	Purpose     string          `json:"purpose"`
+	Transferred int64           `json:"transferred"`
+	StreamStart string          `json:"stream_start"`
+	StreamEnd   string          `json:"stream_end"`
+	Host        string          `json:"host"`
+	Role        string          `json:"role"`
+	PID         int             `json:"pid"` // the owner, on this host
+	Error       string          `json:"error"`
+	ErrorType   string          `json:"error_type"`
+	Meta        json.RawMessage `json:"meta"`
+	Required    bool            `json:"required"`
+	Due         string          `json:"due"`
+	Scheduled   string          `json:"scheduled"`
+}
+
+// parse makes an operation of what was written. meta are KEY=VALUE pairs.
+func (p *operation) parse(now time.Time, meta []string) (custody.Operation, error) {
+	o := custody.Operation{Action: p.Action, Path: p.Path, From: p.From, Scope: p.Scope, Actor: p.Actor, FileType: p.Type,
+		Size: p.Size, Purpose: p.Purpose, Transferred: p.Transferred, Host: p.Host, Role: p.Role,
+		Error: p.Error, ErrorType: p.ErrorType, Meta: p.Meta, Required: p.Required}
+	var err error
+	for _, t := range []struct {
+		name, text string
+		to         *time.Time
+		ahead      bool
+	}{{"at", p.At, &o.At, false}, {"stream_start", p.StreamStart, &o.StreamStart, false}, {"stream_end", p.StreamEnd, &o.StreamEnd, false},
+		{"due", p.Due, &o.Due, true}, {"scheduled", p.Scheduled, &o.Scheduled, true}} {
+		switch {
+		case t.text == "":
+		case t.ahead:
+			*t.to, err = parseAhead(t.name, t.text, now)
+		default:
+			*t.to, err = parseInstant(t.name, t.text)
+		}
+		if err != nil {
+			return o, err
+		}
+	}
+	if p.SHA256 != "" {
+		if n, err := hex.Decode(o.Hash[:], []byte(p.SHA256)[:min(len(p.SHA256), 64)]); err != nil || n != 32 || len(p.SHA256) != 64 {
+			return o, usage("sha256 is not 64 hex digits", "leave it out when it is not known")
+		}
+	}
+	if o.Ref, err = splitRef(p.Ref); err != nil {
+		return o, err
+	}
+	if p.PID != 0 {
+		if o.Owner, err = caller(p.PID); err != nil {
+			return o, usage("pid: there is no such process here", "leave it out when the owner is not known")
+		}
+	}
+	if len(meta) > 0 {
+		m := map[string]string{}
+		for _, kv := range meta {
+			key, value, ok := strings.Cut(kv, "=")
+			if !ok || key == "" {
+				return o, usage("--meta takes KEY=VALUE", "such as --meta pages=3")
+			}
+			m[key] = value
+		}
+		o.Meta, err = json.Marshal(m)
+	}
+	return o, err
+}
+
+// perTrack is how many lines are recorded at a time.
+const perTrack = 100_000
+
+// perRefused is how many lines are refused before they are told.
+const perRefused = 100
+
+// trackBatch reads operations from stdin. What was recorded before a failure
+// stays recorded, and is counted.
+func (a *app) trackBatch(ctx context.Context, k *keeper, f *trackFlags) error {
+	in := bufio.NewReaderSize(a.env.Stdin, 64<<10)
+	t := trackTally{a: a}
+	var ops []custody.Operation
+	var lines []int
+	refused := map[int]error{} // by line
+	record := func() error {
+		rs, err := k.Track(ctx, ops...)
+		for i, r := range rs {
+			for _, line := range slices.Sorted(maps.Keys(refused)) {
+				if line < lines[i] {
+					t.add(line, fmt.Sprintf("line %d", line), false, custody.Tracked{Err: refused[line]})
+					delete(refused, line)
+				}
+			}
+			if r.ID == "" && r.Err == nil {
+				continue // the ledger failed before it
+			}
+			action, _ := k.Vocabulary().Find(ops[i].Action)
+			t.add(lines[i], fmt.Sprintf("line %d", lines[i]), ends(action), r)
+		}
+		for _, line := range slices.Sorted(maps.Keys(refused)) {
+			t.add(line, fmt.Sprintf("line %d", line), false, custody.Tracked{Err: refused[line]})
+		}
+		clear(refused)
+		ops, lines = ops[:0], lines[:0]
+		return err
+	}
+	for n := 1; ; n++ {
+		line, err := readLine(in)
+		if err == io.EOF {
+			break
+		}
+		if err != nil && !errors.Is(err, errLong) {
+			return errors.Join(fmt.Errorf("read stdin: %w", err), record())
+		}
+		if err == nil && len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		var op custody.Operation
+		if err == nil {
+			op, err = readOperation(line, a.env.Now(), &f.operation)
+		}
+		if err != nil {
+			refused[n] = lineProblem(err)
+		} else {
+			ops, lines = append(ops, op), append(lines, n)
+		}
+		if len(ops) == perTrack || len(refused) == perRefused {
+			if err := record(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := record(); err != nil {
+		return err
+	}
+	if !a.global.json {
+		p := a.stdout()
+		p.linef("tracked %s", count(int64(t.tracked), "operation"))
+		if p.err != nil {
+			return p.err
+		}
+	}
+	return t.end()
+}
+
+// readOperation reads one line. What the command line says counts where the line
+// says nothing.
+func readOperation(line []byte, now time.Time, base *operation) (custody.Operation, error) {
+	if !utf8.Valid(line) {
+		return custody.Operation{}, &custody.Refused{Text: "the line is not UTF-8", Hint: "give a path with other bytes as an argument: epitaph track ACTION PATH"}
+	}
+	p := *base
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return custody.Operation{}, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return custody.Operation{}, &custody.Refused{Text: "more than one JSON value", Hint: "write one object on each line"}
+	}
+	if bytes.TrimSpace(line)[0] != '{' {
+		return custody.Operation{}, &custody.Refused{Text: "it is not a JSON object", Hint: `write {"action": …, "path": …}`}
+	}
+	if p.Action == "" {
+		return custody.Operation{}, &custody.Refused{Text: "it has no action", Hint: `write {"action": …, "path": …}`}
+	}
+	return p.parse(now, nil)
+}
+
+// lineProblem says what is wrong with a line without any value of it.
+func lineProblem(err error) error {
+	var bad *custody.Refused
+	var p *problem
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &bad):
+		return bad
+	case errors.As(err, &p):
+		hint := ""
+		if len(p.hints) > 0 {
+			hint = p.hints[0]
+		}
+		return &custody.Refused{Text: p.text, Hint: hint}
+	case errors.Is(err, errLong):
+		return &custody.Refused{Text: err.Error()}
+	case errors.As(err, &syntax):
+		return &custody.Refused{Text: fmt.Sprintf("it is not JSON, at byte %d", syntax.Offset), Hint: "write one object on each line"}
+	case errors.As(err, &kind):
+		return &custody.Refused{Text: "the field " + kind.Field + " has the wrong type", Hint: "texts and instants stand in quotes, numbers do not"}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &custody.Refused{Text: "it ends in the middle", Hint: "write one object on each line"}
+	case strings.HasPrefix(err.Error(), "json: unknown field "):
+		return &custody.Refused{Text: "unknown field " + strings.TrimPrefix(err.Error(), "json: unknown field "), Hint: "the fields are those of epitaph track --help, with _ for -"}
+	default:
+		return &custody.Refused{Text: "it cannot be read"}
+	}
+}
