@@ -23,7 +23,9 @@ type plug struct {
 	// afterCommit, when set, pulls the plug once a COMMIT has been carried out
 	// and before its reply arrives.
 	afterCommit atomic.Bool
-	driver      driver.Driver
+	// beforeCommit fails the next COMMIT without carrying it out.
+	beforeCommit atomic.Bool
+	driver       driver.Driver
 }
 
 var errPulled = errors.New("the plug is pulled")
@@ -74,6 +76,9 @@ type plugConn struct {
 
 func (c plugConn) ExecContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Result, error) {
 	if c.p.pulled.Load() {
+		return nil, errPulled
+	}
+	if q == "COMMIT" && c.p.beforeCommit.Swap(false) {
 		return nil, errPulled
 	}
 	r, err := c.Conn.(driver.ExecerContext).ExecContext(ctx, q, args)
