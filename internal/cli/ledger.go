@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -302,7 +305,7 @@ short, run it again.`,
 		Example: "  epitaph ledger copy --to 'postgres://epitaph@db/ops'",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if to == "" {
+			if !strings.HasPrefix(to, "sqlite:") && !strings.HasPrefix(to, "postgres://") && !strings.HasPrefix(to, "postgresql://") {
 				return usage("--to must name a database", "such as --to postgres://USER@HOST/DATABASE")
 			}
 			return a.inLedger(cmd.Context(), write, func(k *keeping, l *ledger.Ledger) error {
@@ -315,6 +318,11 @@ short, run it again.`,
 }
 
 func (a *app) copyLedger(ctx context.Context, k *keeping, l *ledger.Ledger, dsn string) error {
+	// The old ledger takes no more once it is told: everything that can be seen
+	// to be wrong is seen before.
+	if err := a.checkEmpty(ctx, dsn); err != nil {
+		return err
+	}
 	release, err := l.Lease(ctx, "purge")
 	if err != nil {
 		return err
@@ -326,7 +334,7 @@ func (a *app) copyLedger(ctx context.Context, k *keeping, l *ledger.Ledger, dsn 
 	}
 	n, _, err := c.Newest(ctx)
 	if err == nil {
-		err = a.printActs(map[string]any{"entries": n}, "Copied %s. Next: name the new place in the policy, %s", entriesText(n), a.newPlace(k))
+		err = a.printActs(map[string]any{"entries": n}, "Copied %s. Next: name the new place in the policy, %s", entriesText(n), a.newPlace(k, dsn))
 	}
 	if err == nil {
 		err = a.afterwards(ctx, k, c)
@@ -334,11 +342,38 @@ func (a *app) copyLedger(ctx context.Context, k *keeping, l *ledger.Ledger, dsn 
 	return errors.Join(err, c.Close())
 }
 
-// newPlace says what to write into the policy for a ledger on PostgreSQL whose
-// key stays where it is. The address itself may hold a password.
-func (a *app) newPlace(k *keeping) string {
-	path := a.policyPath()
-	if filepath.Clean(strings.TrimSuffix(path, filepath.Ext(path))+".key") == filepath.Clean(k.keyPath) {
+// checkEmpty makes sure that a ledger can go to a database.
+func (a *app) checkEmpty(ctx context.Context, dsn string) error {
+	there, err := ledger.OpenReadOnly(ctx, dsn, ledger.Config{})
+	if err == nil {
+		_ = there.Close()
+		return usage("there is a ledger already where it should go; nothing was done", "name an empty database")
+	}
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return usage("there is a file already where it should go; nothing was done", "name a path that does not exist")
+		}
+		return nil
+	}
+	db, err := sql.Open("pgx", dsn)
+	if err == nil {
+		err = errors.Join(db.PingContext(ctx), db.Close())
+	}
+	if err != nil {
+		return usage("the database it should go to cannot be used: "+cause(err)+"; nothing was done", "is it up, and may this user enter it?")
+	}
+	return nil
+}
+
+// newPlace says what to write into the policy for a ledger that moved while its
+// key stayed. The address itself may hold a password.
+func (a *app) newPlace(k *keeping, dsn string) string {
+	beside := keepingBeside(dsn).keyPath
+	if beside == "" {
+		path := a.policyPath()
+		beside = strings.TrimSuffix(path, filepath.Ext(path)) + ".key"
+	}
+	if filepath.Clean(beside) == filepath.Clean(k.keyPath) {
 		return "ledger: ADDRESS"
 	}
 	key, err := filepath.Abs(k.keyPath)

@@ -46,6 +46,11 @@ func TestScripts(t *testing.T) {
 			"postgres": postgres(t),
 			"flip":     flip,
 			"mode":     mode,
+
+			"offline":   offline(t),
+			"raw":       raw,
+			"tamper":    tamper,
+			"oldledger": oldledger,
 		},
 	})
 }
