@@ -18,7 +18,7 @@ import (
 
 type trailFlags struct {
 	ledger, run, rule, store, item, since, until string
-	actor, host, scope, file                     string
+	actor, host, scope, file, object             string
 	actions                                      []string
 	limit                                        int
 	items, follow, csv, stats                    bool
@@ -38,6 +38,12 @@ in UTC. With --follow and --json each entry is an object on a line of its own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
+			if cmd.Flags().Changed("object") && f.object == "" {
+				return usage("--object is empty", "name the object: --object KIND:ID")
+			}
+			if f.ofFiles() {
+				return a.runHistory(ctx, f)
+			}
 			return a.runTrail(ctx, f)
 		},
 	}
@@ -45,13 +51,14 @@ in UTC. With --follow and --json each entry is an object on a line of its own.`,
 	fl.StringVar(&f.ledger, "ledger", "", "read this ledger, such as sqlite:epitaph.db, instead of the policy's")
 	fl.StringVar(&f.run, "run", "", "only this `RUN`")
 	fl.StringVar(&f.rule, "rule", "", "only this `RULE`")
-	fl.StringSliceVar(&f.actions, "action", nil, "only these `ACTIONS`: "+actionList())
+	fl.StringSliceVar(&f.actions, "action", nil, "only these `ACTIONS`: "+actionList()+", or those of epitaph track --list")
 	fl.StringVar(&f.item, "item", "", "only what concerns this `ITEM`: an id, or a path or key in full")
 	fl.StringVar(&f.store, "store", "", "only this `STORE`")
 	fl.StringVar(&f.actor, "actor", "", "only what this `PERSON` or application did")
 	fl.StringVar(&f.host, "host", "", "only what was done on this `HOST`")
 	fl.StringVar(&f.scope, "scope", "", "only files that an application tracked under this `SCOPE`")
 	fl.StringVar(&f.file, "file", "", "only items of which a path or key matches this `GLOB`; * matches a slash too")
+	fl.StringVar(&f.object, "object", "", "only what was done with tracked files of this `KIND:ID`, and what became of them")
 	fl.StringVar(&f.since, "since", "", "not before `WHEN`: 2027-01-31, an instant, or a span such as 7d")
 	fl.StringVar(&f.until, "until", "", "before `WHEN`")
 	fl.IntVar(&f.limit, "limit", 0, "only the newest `N` entries")
