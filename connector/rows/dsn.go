@@ -49,7 +49,7 @@ func parseDSN(dsn string) (address, error) {
 	case "file":
 		return sqliteAddress(strings.TrimPrefix(rest, "//"))
 	}
-	return address{}, fmt.Errorf("database address: no support for %q; want postgres://, mysql:// or sqlite:", base)
+	return address{}, fmt.Errorf("database address: no support for %q; want postgres://, mysql:// or a file of SQLite", base)
 }
 
 // sqliteURL reads what follows "sqlite:". Without slashes it is a path. Four
@@ -75,7 +75,7 @@ func sqliteURL(rest string) (address, error) {
 	relativeThere, absoluteThere := exists(relative), exists(path)
 	switch {
 	case relativeThere && absoluteThere && !sameFile(relative, path):
-		return address{}, errors.New("database address: sqlite:/// names two files, one relative and one absolute; write sqlite:PATH")
+		return address{}, errors.New("database address: sqlite:/// names two files, one relative and one absolute; write sqlite: and the path")
 	case absoluteThere && !relativeThere:
 		return sqliteAddress(path)
 	}

@@ -2,7 +2,6 @@ package rows
 
 import (
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -240,5 +239,3 @@ func daysIn(year, month int) int {
 
 // key is a primary key: text for servers, the stored types for SQLite.
 type key []any
-
-func (k key) String() string { return fmt.Sprint([]any(k)...) }

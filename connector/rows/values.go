@@ -109,11 +109,10 @@ func distinct(ts []connector.Tuple) []connector.Tuple {
 }
 
 var (
-	errJSON      = errors.New("column holds no JSON")
-	errNoArray   = errors.New("JSON holds no array there")
-	errNoScalar  = errors.New("JSON holds neither text nor number there")
-	errJSONTail  = errors.New("column holds more than one JSON value")
-	errMalformed = errors.New("text is not valid UTF-8")
+	errJSON     = errors.New("column holds no JSON")
+	errNoArray  = errors.New("JSON holds no array there")
+	errNoScalar = errors.New("JSON holds neither text nor number there")
+	errJSONTail = errors.New("column holds more than one JSON value")
 )
 
 // tuples makes the tuples of one row: one, or as many as the JSON array has
