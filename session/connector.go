@@ -340,8 +340,9 @@ func (c *claim) name(fd int, name string, h *heldItem) connector.Result {
 // directory erases a session, or another directory of the root.
 func (c *claim) directory(h *heldItem) connector.Result {
 	s := c.t.s
-	w := &wipe{under: s.under, top: h.fd, buf: s.buffer()}
-	defer s.giveBack(w.buf)
+	buf := s.buffer()
+	defer s.giveBack(buf)
+	w := &wipe{under: s.under, top: h.fd, buf: *buf}
 	var r connector.Result
 	if w.run() {
 		r = c.remove(h, w)

@@ -125,7 +125,7 @@ func Open(ctx context.Context, root string, o Options) (*Store, error) {
 		}
 	}
 	s := &Store{path: path, o: o, root: -1, held: make(map[string]int), counts: make(map[string]Counts)}
-	s.buffers.New = func() any { return make([]byte, 32<<10) }
+	s.buffers.New = func() any { b := make([]byte, 32<<10); return &b }
 	if s.me, err = Process(o.Host, os.Getpid()); err != nil {
 		return nil, fmt.Errorf("open sessions: %w", err)
 	}
@@ -334,6 +334,6 @@ func (s *Store) counted(name string) Counts {
 // fromDead reports an intent of a process that is known to be gone.
 func (s *Store) fromDead(e ledger.Entry) bool { return s.me.life(ownerOf(e)) == Dead }
 
-func (s *Store) buffer() []byte    { return s.buffers.Get().([]byte) }
-func (s *Store) giveBack(b []byte) { s.buffers.Put(b) } //nolint:staticcheck // a slice header is small beside what it saves
-func (s *Store) now() time.Time    { return s.o.Clock().UTC() }
+func (s *Store) buffer() *[]byte    { return s.buffers.Get().(*[]byte) }
+func (s *Store) giveBack(b *[]byte) { s.buffers.Put(b) }
+func (s *Store) now() time.Time     { return s.o.Clock().UTC() }

@@ -69,7 +69,7 @@ func (s *Store) entries() ([]string, error) {
 	defer unix.Close(fd)
 	buf := s.buffer()
 	defer s.giveBack(buf)
-	all, err := names(fd, buf, nil)
+	all, err := names(fd, *buf, nil)
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)
 	}

@@ -240,3 +240,38 @@ func lookup(t *testing.T, b *bed, id string) string {
 	}
 	return c.print
 }
+
+// A dead process had begun to delete a session; another has been made under the
+// same id since. It is another one, and stays.
+func TestSettleTakesNoOtherSession(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	s := b.store()
+	o := me(t)
+	for range 2 {
+		_, _, err := s.Leave(t.Context(), "same", time.Hour, session.Owner{})
+		b.must(err)
+		b.must(os.WriteFile(b.path("same", "note.txt"), []byte("x"), 0o600))
+		if n, _ := b.balance(); n == 0 {
+			_, err := s.Delete(t.Context(), "same")
+			b.must(err)
+		}
+	}
+	first := ""
+	for e, err := range b.ledger.Entries(t.Context(), ledger.Filter{Kinds: []ledger.Kind{ledger.Intent}, Unseal: true}) {
+		b.must(err)
+		first = e.Items[0].Print
+	}
+	_, err := b.ledger.Append(t.Context(), ledger.Entry{Kind: ledger.Intent, Run: "20260101T000000Z-0123456789ab", Rule: "sessions", Store: "sessions",
+		Items: []ledger.Item{{Locator: "same/", Print: first}},
+		Facts: []ledger.Fact{ledger.Code("host", o.Host), ledger.Code("boot", o.Boot), ledger.Int("pid", int64(o.PID)), ledger.Int("start", o.Start-1), ledger.Int("space", o.Space)}})
+	b.must(err)
+	w, err := s.Sweep(t.Context())
+	b.must(err)
+	if !b.exists(b.path("same", "note.txt")) || w.Counts.Gone != 0 || w.Waiting != 1 {
+		t.Errorf("sweep: %+v", w)
+	}
+	if gone, open := b.balance(); gone != 1 || open != 0 {
+		t.Errorf("ledger: %d gone, %d open", gone, open)
+	}
+}
