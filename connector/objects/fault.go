@@ -53,7 +53,8 @@ func classify(err error) class {
 	switch {
 	case errors.Is(err, errFuse):
 		return passing
-	case errors.Is(err, errReadOnly), errors.Is(err, errOther), errors.Is(err, errMissing), errors.Is(err, errUnconfirmed):
+	case errors.Is(err, errReadOnly), errors.Is(err, errOther), errors.Is(err, errMissing), errors.Is(err, errUnconfirmed),
+		errors.Is(err, errFolded):
 		return broken
 	}
 	var odd *oddAnswer

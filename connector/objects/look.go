@@ -170,6 +170,7 @@ func (c *Connector) look(ctx context.Context, b *bucket, keys []string, left int
 	if !c.o.NoUploads {
 		c.lookUploads(ctx, b, keys, out)
 	}
+	c.unfold(ctx, b, keys, out)
 	return out
 }
 
