@@ -44,6 +44,10 @@ func TestScripts(t *testing.T) {
 			"count":    countFiles,
 			"entries":  countEntries,
 			"postgres": postgres(t),
+			"bucket":   bucket(t),
+			"object":   object,
+			"versions": versions,
+			"day":      day,
 			"flip":     flip,
 			"mode":     mode,
 
