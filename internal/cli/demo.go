@@ -93,6 +93,8 @@ type demonstration struct {
 	// digests are of records that are due: they stand in the rows and nowhere
 	// else.
 	digests []string
+	// first is the id of the first of them.
+	first int64
 }
 
 func (d *demonstration) path(name string) string { return filepath.Join(d.dir, name) }
@@ -121,16 +123,20 @@ func (d *demonstration) prepare(ctx context.Context, f demoFlags) error {
 	if err := d.makeLedger(ctx); err != nil {
 		return err
 	}
-	rows, err := db.QueryContext(ctx, "SELECT raw_integrity_hash FROM transcripts WHERE created_at < ? ORDER BY id LIMIT 100",
+	rows, err := db.QueryContext(ctx, "SELECT id, raw_integrity_hash FROM transcripts WHERE created_at < ? ORDER BY id LIMIT 100",
 		now.UTC().AddDate(0, 0, -14).Format("2006-01-02 15:04:05.000000"))
 	if err != nil {
 		return fmt.Errorf("read demonstration database: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
+		var id int64
 		var sum string
-		if err := rows.Scan(&sum); err != nil {
+		if err := rows.Scan(&id, &sum); err != nil {
 			return fmt.Errorf("read demonstration database: %w", err)
+		}
+		if len(d.digests) == 0 {
+			d.first = id
 		}
 		d.digests = append(d.digests, sum)
 	}
@@ -181,7 +187,7 @@ func (d *demonstration) show(ctx context.Context) error {
 		"epitaph plan --retain 7d --show       # what a shorter period would take, by name",
 		"epitaph purge --retain 7d             # it asks first",
 		"epitaph trail --items                 # every act, by path and key",
-		"epitaph prove transcripts/1           # a receipt that anybody can check offline",
+		fmt.Sprintf("epitaph prove %-24d# a receipt that anybody can check offline", d.first),
 	} {
 		d.p.linef("  %s", next)
 	}

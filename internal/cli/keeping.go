@@ -208,6 +208,9 @@ func (a *app) openKept(ctx context.Context, k *keeping, how access) (*ledger.Led
 	if err := l.Refusal(); err != nil && how != writeDespite {
 		return nil, errors.Join(refused(err), l.Close())
 	}
+	if k.keys != nil && k.keys.Signer.Key().Name != l.Name() {
+		return nil, errors.Join(usage("the key "+k.keyPath+" is that of another ledger; nothing was done", "move it away and make one: epitaph key new"), l.Close())
+	}
 	return l, nil
 }
 
@@ -237,7 +240,7 @@ func (a *app) makeKey(k *keeping, l *ledger.Ledger) error {
 		return usage("there is no place for the key of this ledger", "name the policy: --policy FILE")
 	}
 	if k.keys != nil {
-		return checkKey(k, l)
+		return nil
 	}
 	signer, err := proof.NewSigner(l.Name(), rand.Reader)
 	if err != nil {
@@ -248,14 +251,6 @@ func (a *app) makeKey(k *keeping, l *ledger.Ledger) error {
 		return usage(fmt.Sprintf("cannot write the ledger's key %s: %s", k.keyPath, cause(err)), "name another place in the policy, ledger: {at: …, key: FILE}")
 	}
 	return k.readKeys()
-}
-
-// checkKey refuses a key of another ledger.
-func checkKey(k *keeping, l *ledger.Ledger) error {
-	if k.keys.Signer.Key().Name == l.Name() {
-		return nil
-	}
-	return usage("the key "+k.keyPath+" is that of another ledger", "move it away and make one: epitaph key new")
 }
 
 // signing is what a checkpoint needs.
@@ -277,17 +272,28 @@ func (a *app) checkpoint(ctx context.Context, k *keeping, l *ledger.Ledger) (*si
 	if k.keys == nil {
 		return nil, nil
 	}
-	if err := checkKey(k, l); err != nil {
-		return nil, err
-	}
 	s, err := l.Checkpoint(ctx, k.signing())
 	if errors.Is(err, ledger.ErrEmpty) {
 		return nil, nil
 	}
 	if s.Note == nil {
-		return nil, err
+		return nil, unsigned(err)
 	}
 	return &signed{s, k.pinNames, err}, nil
+}
+
+// unsigned is the problem of a ledger that was written to, and then could not be
+// signed.
+func unsigned(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, ledger.ErrAltered), errors.Is(err, ledger.ErrBehind):
+		return &problem{StatusLedger, "what was done is on record, but the ledger no longer agrees with an earlier checkpoint, and was not signed",
+			[]string{"keep it as it is and find out what happened; the place is named by: epitaph verify ledger"}}
+	default:
+		return &problem{StatusPartly, "what was done is on record, but the ledger was not signed: " + pinFaults(err), []string{"epitaph ledger checkpoint tries again"}}
+	}
 }
 
 // afterwards is for commands that write to the ledger: they end with a

@@ -175,9 +175,6 @@ func (a *app) rotateKey(ctx context.Context, k *keeping, l *ledger.Ledger, reaso
 	if k.keys == nil {
 		return noKey(k)
 	}
-	if err := checkKey(k, l); err != nil {
-		return err
-	}
 	keys, s, err := l.RotateKey(ctx, k.keys, k.signing(), a.secrets(reason)...)
 	if keys == nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -116,14 +118,15 @@ func (a *app) writeReceipts(f proveFlags, receipts []*proof.Receipt) error {
 		return a.printJSON(map[string]any{"receipts": texts})
 	}
 	names := []string{}
+	slices.Reverse(receipts) // the newest bears the name as it was given
 	for i, r := range receipts {
 		name := f.out
 		if i > 0 {
 			ext := filepath.Ext(f.out)
 			name = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(f.out, ext), i+1, ext)
 		}
-		if err := os.WriteFile(name, r.Bytes(), 0o600); err != nil {
-			return usage(fmt.Sprintf("cannot write the receipt %s: %s", name, cause(err)), "name another place: --out FILE")
+		if err := writeReceipt(name, r.Bytes()); err != nil {
+			return err
 		}
 		names = append(names, name)
 	}
@@ -135,4 +138,21 @@ func (a *app) writeReceipts(f proveFlags, receipts []*proof.Receipt) error {
 		p.linef("Wrote the receipt %s; check it: epitaph key show > epitaph.trust && epitaph-verify --trust epitaph.trust %s", n, n)
 	}
 	return p.err
+}
+
+// writeReceipt writes a file, over an older receipt but nothing else.
+func writeReceipt(name string, data []byte) error {
+	old, err := readSmall(name)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if _, bad := proof.ParseReceipt(old); bad != nil || err != nil {
+			return usage(name+" exists and is not a receipt", "name another place: --out FILE")
+		}
+		if err := os.Remove(name); err != nil {
+			return usage(fmt.Sprintf("cannot write the receipt %s: %s", name, cause(err)), "name another place: --out FILE")
+		}
+	}
+	if err := writeNew(name, data); err != nil {
+		return usage(fmt.Sprintf("cannot write the receipt %s: %s", name, cause(err)), "name another place: --out FILE")
+	}
+	return nil
 }
