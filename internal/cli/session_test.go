@@ -163,3 +163,35 @@ func TestSessionTime(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+// A delete that is killed anywhere is finished by the next one: the session is
+// gone, the ledger has it once, and nothing is open.
+func TestSessionDeleteKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	dir, run := sessionBed(t)
+	const rounds, files = 12, 400
+	cut := 0
+	for i := range rounds {
+		id := "s" + strconv.Itoa(i)
+		must(t, run("new", "--id", id).Run())
+		for f := range files {
+			must(t, os.WriteFile(filepath.Join(dir, "sessions", id, strconv.Itoa(f)), []byte("x"), 0o600))
+		}
+		cmd := run("delete", id)
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(10+3*i) * time.Millisecond) // anywhere, on purpose
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if _, open := goneOf(t, dir); open > 0 {
+			cut++
+		}
+		out, err := run("delete", id, "--json").Output()
+		if status := statusOf(t, err); status != 0 || !strings.Contains(string(out), `"state":"gone"`) {
+			t.Errorf("status %d: %s", status, out)
+		}
+	}
+	if gone, open := goneOf(t, dir); gone != rounds || open != 0 || sessionsIn(t, dir) != 0 {
+		t.Errorf("%d gone, %d open, %d left; want %d, 0, 0 (%d were cut in the middle)", gone, open, sessionsIn(t, dir), rounds, cut)
+	}
+	t.Logf("%d of %d were cut in the middle", cut, rounds)
+}
