@@ -54,8 +54,8 @@ type Connector struct {
 
 	mu                 sync.Mutex
 	items, rows, bytes account
-	fast, best         float64 // seconds for each item: of late, and at best
-	pause              time.Duration
+	fast, best         float64   // seconds for each item: of late, and at best
+	rest               time.Time // until when the store has its rest, whoever asks
 }
 
 var _ connector.Connector = (*Connector)(nil)
@@ -140,8 +140,7 @@ func (c *Connector) Turn(ctx context.Context) error {
 		}
 		c.mu.Lock()
 		now := c.l.Clock()
-		wait := max(c.items.settle(now), c.rows.settle(now), c.bytes.settle(now), c.pause)
-		c.pause = 0
+		wait := max(c.items.settle(now), c.rows.settle(now), c.bytes.settle(now), c.rest.Sub(now))
 		c.mu.Unlock()
 		if wait <= 0 {
 			return nil
@@ -187,7 +186,7 @@ func (c *Connector) learn(e connector.Erased, n int, took time.Duration) {
 	// not waited for without end.
 	c.best = min(c.best*1.002, c.fast)
 	if k := c.fast / c.best; c.best > 0 && k > c.l.Slow {
-		c.pause = min(c.l.MaxPause, time.Duration((k-1)*float64(took)))
+		c.rest = now.Add(min(c.l.MaxPause, time.Duration((k-1)*float64(took))))
 	}
 }
 

@@ -147,6 +147,28 @@ func TestSlowStoreIsSpared(t *testing.T) {
 	}
 }
 
+// A rest is for all who ask: a second worker does not get past it.
+func TestRestIsForEveryWorker(t *testing.T) {
+	t.Parallel()
+	w := newWorld(pace.Limits{Slow: 2})
+	w.work = 100 * time.Millisecond
+	w.purge(t, 10)
+	w.work = 10 * time.Second
+	w.purge(t, 10)
+	begin := w.now
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 { // the first does not stay: it takes nothing from the second
+		if err := w.Turn(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("a turn without its rest: %v", err)
+		}
+	}
+	must(t, w.Turn(t.Context()))
+	if rested := w.now.Sub(begin); rested < 20*time.Second {
+		t.Errorf("rested %v after a batch that took a hundred times as long", rested)
+	}
+}
+
 func TestPauseFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bufio"
 	"bytes"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -121,5 +122,51 @@ func TestBacklogIsWorkedOffInTheSameBatches(t *testing.T) {
 		if least := time.Duration(n-20) * time.Second / 100; took < least {
 			t.Errorf("%d items took %v, want at least %v", n, took, least)
 		}
+	}
+}
+
+// A rule waits for the stores of its parts too: their files are claimed while its
+// rows are locked, when it is too late to wait.
+func TestRuleWaitsForTheStoreOfItsParts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "data"), 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, "data", "1.bin"), []byte("x"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(`version: 1
+stores:
+  app: {rows: "sqlite:app.db"}
+  disk: {files: data}
+rules:
+  records:
+    retain: 14d
+    rows: app.record
+    anchor: {column: created_at, zone: UTC}
+    parts:
+      - files: "disk:{id}.bin"
+limits: {share: 100%}
+`), 0o600))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "app.db"))
+	must(t, err)
+	defer db.Close()
+	_, err = db.Exec(`CREATE TABLE record (id INTEGER PRIMARY KEY, created_at TEXT); INSERT INTO record VALUES (1, '2026-01-01 00:00:00')`)
+	must(t, err)
+	must(t, command(t.Context(), dir, "pause", "--store", "disk").Run())
+	status, stdout, stderr := pausedRun(t, dir, nil, func(kill func(os.Signal)) {
+		// Nothing is locked while it waits.
+		_, err := db.Exec(`UPDATE record SET created_at = '2026-01-02 00:00:00'`)
+		must(t, err)
+		kill(os.Interrupt)
+	})
+	gone, open := goneOf(t, dir)
+	if status != 130 || gone != 0 || open != 0 || !strings.Contains(stderr, `"event":"purge_paused"`) || !strings.Contains(stderr, `"store":"disk"`) {
+		t.Errorf("status %d, %d gone, %d open\n%s%s", status, gone, open, stdout, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "1.bin")); err != nil {
+		t.Error(err)
+	}
+	must(t, command(t.Context(), dir, "pause", "--resume", "--store", "disk").Run())
+	must(t, command(t.Context(), dir, "purge").Run())
+	if _, err := os.Stat(filepath.Join(dir, "data", "1.bin")); err == nil {
+		t.Error("the file is still there")
 	}
 }
