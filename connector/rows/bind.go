@@ -73,9 +73,14 @@ type look struct {
 	from  string   // FROM clause
 	exprs []string // read as text
 	refs  []ref    // at counts in exprs
-	by    *column  // the column by which rows are found: the one of refs[0]
-	expr  string   // that column, unread
-	like  *column  // where the values came from
+	by    []place  // of each ref: rows are found by all of them together
+}
+
+// place is where one value of a look is compared.
+type place struct {
+	col  *column
+	expr string  // the column, unread
+	like *column // where the values came from
 }
 
 // fault and warn note a finding.

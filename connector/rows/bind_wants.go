@@ -159,16 +159,33 @@ func (b *binding) ownLook(subject string, w *want, t *table, by *foreignKey) {
 			as, c = alias(len(w.path)-1), w.reads[r.at]
 		}
 		expr := of(b.d, as, []*column{c})[0]
-		if l.by == nil {
-			l.by, l.expr, l.like = c, expr, c
-		}
+		l.by = append(l.by, place{c, expr, c})
 		l.refs = append(l.refs, ref{at: len(l.exprs), each: r.each, path: r.path})
 		l.exprs = append(l.exprs, b.d.readText(expr, c))
 	}
-	if !l.refs[0].each && len(l.refs[0].path) == 0 {
-		b.indexWarning(subject, l.by.table, []*column{l.by})
-	}
+	b.lookWarning(subject, &l)
 	w.looks = append(w.looks, l)
+}
+
+// lookWarning tells of a look that no index helps. Of several columns one is
+// enough; the last is named, as the first may be of few values, such as a bucket.
+// Elements of an array are found without one.
+func (b *binding) lookWarning(subject string, l *look) {
+	var last *column
+	for i, r := range l.refs {
+		if r.each {
+			return
+		}
+		if len(r.path) > 0 {
+			continue
+		}
+		if last = l.by[i].col; last.table.indexed([]*column{last}) {
+			return
+		}
+	}
+	if last != nil {
+		b.indexWarning(subject, last.table, []*column{last})
+	}
 }
 
 func (b *binding) otherLook(cat *catalog, subject string, w *want, q connector.Column) {
@@ -185,14 +202,14 @@ func (b *binding) otherLook(cat *catalog, subject string, w *want, q connector.C
 		return
 	}
 	like := w.refs[0]
-	l := look{from: quoteTable(b.d, t) + " AS r", by: c, expr: of(b.d, "r", []*column{c})[0]}
+	by := place{col: c, expr: of(b.d, "r", []*column{c})[0]}
 	if like.root {
-		l.like = b.reads[like.at]
+		by.like = b.reads[like.at]
 	} else {
-		l.like = w.reads[like.at]
+		by.like = w.reads[like.at]
 	}
 	json := b.d.isJSON(c)
-	l.refs, l.exprs = []ref{{each: json}}, []string{b.d.readText(l.expr, c)}
+	l := look{from: quoteTable(b.d, t) + " AS r", by: []place{by}, refs: []ref{{each: json}}, exprs: []string{b.d.readText(by.expr, c)}}
 	if !json {
 		b.indexWarning(subject, t, []*column{c})
 	}

@@ -79,7 +79,7 @@ func (c *Connector) checkReads(ctx context.Context, b *binding) error {
 			}
 		}
 		for j := range w.looks {
-			if err := c.try(ctx, b, b.lookStmt(&w.looks[j], []string{}), subject, "referenced_by does not compare with the column of the part", ""); err != nil {
+			if err := c.try(ctx, b, b.lookStmt(&w.looks[j], nil), subject, "referenced_by does not compare with the column of the part", ""); err != nil {
 				return err
 			}
 		}

@@ -2,26 +2,40 @@ package rows
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/epitaph/epitaph/connector"
 )
 
-// lookStmt finds the rows that may still name one of the things.
-func (b *binding) lookStmt(l *look, first []string) *stmt {
+// lookStmt finds the rows that may still name one of the things: those that
+// have, at each place, a value that one of the things has there.
+func (b *binding) lookStmt(l *look, asked map[string]connector.Tuple) *stmt {
 	s := newStmt(b.d, "SELECT DISTINCT ", strings.Join(l.exprs, ", "), " FROM ", l.from)
-	r := l.refs[0]
-	switch {
-	case !r.each && len(r.path) == 0:
-		s.add(" WHERE ")
-		b.d.textIn(s, l.expr, l.by, l.like, first)
-	case r.each:
-		cond := newStmt(b.d)
-		if b.d.jsonIn(cond, l.expr, l.by, r.path, first) {
-			s.add(" WHERE ", cond.b.String()).with(cond.args...)
+	glue := " WHERE "
+	for i, r := range l.refs {
+		by, cond := l.by[i], newStmt(b.d)
+		switch {
+		case !r.each && len(r.path) == 0:
+			b.d.textIn(s.add(glue), by.expr, by.col, by.like, valuesAt(asked, i))
+		case r.each && b.d.jsonIn(cond, by.expr, by.col, r.path, valuesAt(asked, i)):
+			b.d.jsonIn(s.add(glue), by.expr, by.col, r.path, valuesAt(asked, i))
+		default:
+			continue
 		}
+		glue = " AND "
 	}
 	return s
+}
+
+// valuesAt are the distinct values of the tuples at one place, sorted.
+func valuesAt(asked map[string]connector.Tuple, i int) []string {
+	out := make([]string, 0, len(asked))
+	for _, t := range asked {
+		out = append(out, t[i])
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func tupleName(t connector.Tuple) string { return strings.Join(t, "\x00") }
@@ -31,17 +45,9 @@ func tupleName(t connector.Tuple) string { return strings.Join(t, "\x00") }
 func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connector.Tuple) (map[string]bool, error) {
 	found := map[string]bool{}
 	want := &cl.b.wants[w]
-	var first []string
-	seen := map[string]bool{}
-	for _, t := range asked {
-		if !seen[t[0]] {
-			seen[t[0]] = true
-			first = append(first, t[0])
-		}
-	}
 	for i := range want.looks {
 		l := &want.looks[i]
-		err := cl.b.lookStmt(l, first).each(ctx, cl.conn, len(l.exprs), func(v []any) error {
+		err := cl.b.lookStmt(l, asked).each(ctx, cl.conn, len(l.exprs), func(v []any) error {
 			ts, err := tuples(l.refs, func(r ref) any { return v[r.at] })
 			if err != nil {
 				return nil // a row whose JSON cannot be read names nothing
