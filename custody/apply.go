@@ -184,7 +184,9 @@ func (a *applier) event(ctx context.Context, e ledger.Entry, n int64, ev *event)
 	if e.Kind == ledger.CustodyWord {
 		return a.change(ctx, ev.place, func(r *row) { r.end(e.At, Word) })
 	}
-	a.daily[dayAction{floorDay(ev.At), ev.Action}]++
+	if ev.stage == whole || ev.stage == committed { // a reservation is not done yet
+		a.daily[dayAction{floorDay(ev.At), ev.Action}]++
+	}
 	key := a.p.hash(ev.identity())
 	switch {
 	case ev.kind == Started:

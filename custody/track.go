@@ -194,10 +194,14 @@ func entryOf(events []event, role string) ledger.Entry {
 	counts := map[string]int64{}
 	for i := range events {
 		e.Items[i] = events[i].item()
-		counts[events[i].Action]++
+		if s := events[i].stage; s == reserved || s == abandoned {
+			counts[string(s)+"."+events[i].Action]++ // not done yet, or never
+		} else {
+			counts["action."+events[i].Action]++
+		}
 	}
 	for name, n := range counts {
-		e.Facts = append(e.Facts, ledger.Int("action."+name, n))
+		e.Facts = append(e.Facts, ledger.Int(name, n))
 	}
 	if role != "" {
 		e.Facts = append(e.Facts, ledger.Code("role", ledger.SafeCode(role)))
