@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,9 +61,10 @@ type bed struct {
 	env             map[string]string
 	media, platform testserver.Bucket
 	// spoil, when set, answers a request to the S3 server in its place.
-	spoil atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
-	now   time.Time
-	last  int
+	spoil   atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
+	killing sync.Mutex // one deletion at a time, while counting down to a kill
+	now     time.Time
+	last    int
 }
 
 func newBed(t *testing.T) *bed {
@@ -332,18 +334,24 @@ type result struct {
 	out, err string
 }
 
-// run runs the program to its end, with nothing in its environment but what
-// Reflector's own has.
-func (b *bed) run(args ...string) result {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
-	defer cancel()
+// command prepares a run with nothing in its environment but what Reflector's
+// own has.
+func (b *bed) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = b.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + b.dir, "TMPDIR=" + os.TempDir()}
 	for name, value := range b.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
+	return cmd
+}
+
+// run runs the program to its end.
+func (b *bed) run(args ...string) result {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := b.command(ctx, args...)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	err := cmd.Run()

@@ -341,3 +341,60 @@ func TestR4MissingRootStopsTheRun(t *testing.T) {
 	b.figures(b.purge(0), "Transcripts deleted", 1, "Files deleted", 1)
 	b.onDisk(false, old)
 }
+
+// What was an orphan in the plan, or needed by nobody, may be needed when its
+// turn comes: it is looked at again under the lock.
+func TestR9NamedSinceThePlan(t *testing.T) {
+	b := newBed(t)
+	m := b.meeting("video/since.mp4")
+	adopted := b.recording(8*day, "", "rec/adopted.mp4", nil)
+	rec := b.recording(8*day, m, "rec/since.mp4", nil)
+	old := b.transcript(transcript{age: 8 * day, meeting: m, recording: rec})
+	if r := b.run("plan", "--out", "tonight.plan"); r.status != 0 {
+		t.Fatalf("status of plan = %d", r.status)
+	}
+	b.transcript(transcript{user: "someone", recording: adopted})
+	b.transcript(transcript{user: "someone", meeting: m})
+
+	r := b.purge(0, "--plan", "tonight.plan")
+	b.figures(r, "Transcripts deleted", 1, "Orphaned recordings deleted", 0, "Objects deleted", 1, "Errors", 0)
+	b.left(0, "transcript", old)
+	b.left(0, "recording", rec)
+	b.left(1, "recording", adopted)
+	b.meetingRows(m, true)
+	b.inBucket(false, b.platform, "rec/since.mp4")
+	b.inBucket(true, b.platform, "rec/adopted.mp4", "video/since.mp4")
+}
+
+// A run that is killed between the objects and the row is finished by the next:
+// nothing is counted twice, and no row is left without its objects.
+func TestR4KilledRunIsFinished(t *testing.T) {
+	b := newBed(t)
+	var ids []string
+	for i := range 5 {
+		rec := b.recording(8*day, "", fmt.Sprintf("rec/killed-%d.mp4", i), []string{fmt.Sprintf("rec/killed-%d-1.webm", i)})
+		ids = append(ids, b.transcript(transcript{age: 8 * day, files: true, stored: true, recording: rec}))
+	}
+	b.killAfterDeletes(7)
+	left := b.count("transcript WHERE created_at < now() - interval '7 days'")
+	objects := 0
+	for i, id := range ids {
+		for _, k := range []string{fmt.Sprintf("rec/killed-%d.mp4", i), fmt.Sprintf("rec/killed-%d-1.webm", i)} {
+			objects += min(1, b.traces(b.platform, k))
+		}
+		objects += min(1, b.traces(b.media, id+"/audio.mp3"))
+	}
+	if left != 5 || objects == 15 || objects == 0 {
+		t.Fatalf("after the kill %d transcripts and %d objects of 15 are left; the kill did not come between", left, objects)
+	}
+
+	r := b.purge(0)
+	b.figures(r, "Transcripts deleted", 5, "Objects deleted", 15, "Finished from an earlier run", 5, "Errors", 0)
+	b.left(0, "transcript", ids...)
+	b.onDisk(false, ids...)
+	for i, id := range ids {
+		b.inBucket(false, b.platform, fmt.Sprintf("rec/killed-%d.mp4", i), fmt.Sprintf("rec/killed-%d-1.webm", i))
+		b.inBucket(false, b.media, id+"/audio.mp3")
+	}
+	b.young()
+}

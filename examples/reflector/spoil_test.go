@@ -101,3 +101,49 @@ func (b *bed) events(log, name string) (found []map[string]any) {
 	}
 	return found
 }
+
+// killAfterDeletes runs a purge and kills it, as a power cut does, when that
+// many objects have been deleted.
+func (b *bed) killAfterDeletes(n int) {
+	b.Helper()
+	cmd := b.command(b.Context(), "purge", "--yes")
+	b.spoiled(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || !r.URL.Query().Has("delete") {
+			return false
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return true // the connection died with the program
+		}
+		var ask deletion
+		if err := xml.Unmarshal(body, &ask); err != nil {
+			b.Error(err)
+		}
+		bucket, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		b.killing.Lock()
+		defer b.killing.Unlock()
+		for _, t := range ask.Objects {
+			if n == 0 {
+				_ = cmd.Process.Kill()
+				return true
+			}
+			n--
+			// Not the request's context: what the server was told it does.
+			if _, err := b.media.Client().DeleteObject(b.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: &t.Key}); err != nil {
+				b.Error(err)
+			}
+		}
+		var say deletionAnswer
+		say.Deleted = ask.Objects
+		text, err := xml.Marshal(say)
+		if err != nil {
+			b.Error(err)
+		}
+		answer(w, http.StatusOK, string(text))
+		return true
+	})
+	if err := cmd.Run(); err == nil || cmd.ProcessState.Exited() {
+		b.Fatalf("the program ended by itself: %v", err)
+	}
+	b.spoil.Store(nil)
+}
