@@ -26,7 +26,7 @@ const usage = `Usage: epitaph-verify (--key KEY | --trust FILE) RECEIPT
 Checks a receipt (.tlog-proof) offline and says what it shows. RECEIPT may be "-".
 
   --key KEY     a public key, NAME+HASH+KEY; may be given more than once
-  --trust FILE  a file of keys, as "epitaph key public" writes it
+  --trust FILE  a file of keys, as "epitaph key show" prints it
   --witnesses N ask for the cosignatures of N known witnesses
 
 Status: 0 the receipt holds, 2 wrong use, 4 the receipt does not hold.

@@ -75,7 +75,7 @@ func (a *app) makeLedger(ctx context.Context, pol *policy.Policy) (k *keeping, e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	return k, a.makeKey(k, l)
+	return k, a.makeKey(ctx, k, l, nil)
 }
 
 // writeNew writes a file that must not exist, and makes it durable.

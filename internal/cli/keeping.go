@@ -234,19 +234,38 @@ func refused(err error) error {
 	return &problem{StatusLedger, text, []string{"is its place reachable, and the key the ledger's own? see: epitaph verify ledger"}}
 }
 
-// makeKey makes the first key of a ledger.
-func (a *app) makeKey(k *keeping, l *ledger.Ledger) error {
+// makeKey makes the key of a ledger that has none. retired are the public keys
+// of one that was lost: without them a ledger that was signed before would go
+// on under a key that contradicts it.
+func (a *app) makeKey(ctx context.Context, k *keeping, l *ledger.Ledger, retired []proof.TrustedKey) error {
 	if k.keyPath == "" {
 		return usage("there is no place for the key of this ledger", "name the policy: --policy FILE")
 	}
 	if k.keys != nil {
 		return nil
 	}
+	notes, err := l.Checkpoints(ctx)
+	if err != nil {
+		return fmt.Errorf("make key: %w", err)
+	}
+	if len(notes) > 0 && len(retired) == 0 {
+		return usage("the ledger was signed before, by a key that is not here", "put its file in place as "+k.keyPath+"; if it is lost: epitaph key new --retired FILE, with what epitaph key show printed")
+	}
 	signer, err := proof.NewSigner(l.Name(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make key: %w", err)
 	}
-	keys := &proof.Keys{Signer: signer, Since: a.env.Now().UTC().Truncate(time.Second)}
+	now := a.env.Now().UTC().Truncate(time.Second)
+	keys := &proof.Keys{Signer: signer, Since: now}
+	for _, r := range retired {
+		if r.Name != l.Name() {
+			return usage("a retired key is that of another ledger", "give what epitaph key show printed for this one")
+		}
+		if r.Until.IsZero() {
+			r.Until = now
+		}
+		keys.Retired = append(keys.Retired, r)
+	}
 	if err := keys.Create(k.keyPath); err != nil {
 		return usage(fmt.Sprintf("cannot write the ledger's key %s: %s", k.keyPath, cause(err)), "name another place in the policy, ledger: {at: …, key: FILE}")
 	}

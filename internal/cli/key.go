@@ -64,17 +64,24 @@ func (a *app) inLedger(ctx context.Context, how access, do func(*keeping, *ledge
 }
 
 func (a *app) keyNew() *cobra.Command {
-	return &cobra.Command{
-		Use:     "new",
-		Short:   "Make the key of a ledger that has none",
+	var retired string
+	cmd := &cobra.Command{
+		Use:   "new",
+		Short: "Make the key of a ledger that has none",
+		Long: `Makes the key and signs what is there. A ledger that was signed before goes on under
+its own key: put that file in place. If it is lost, --retired takes its public half.`,
 		Example: "  epitaph key new",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			old, err := retiredKeys(retired)
+			if err != nil {
+				return err
+			}
 			return a.inLedger(cmd.Context(), write, func(k *keeping, l *ledger.Ledger) error {
 				if k.keys != nil {
 					return usage("the ledger has a key: "+k.keyPath, "another takes its place by: epitaph key rotate")
 				}
-				if err := a.makeKey(k, l); err != nil {
+				if err := a.makeKey(cmd.Context(), k, l, old); err != nil {
 					return err
 				}
 				if err := a.printKey(k, "Wrote the key %s. The public half is\n%s"); err != nil {
@@ -84,6 +91,17 @@ func (a *app) keyNew() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&retired, "retired", "", "the public keys in `FILE` signed before and are lost: what epitaph key show printed")
+	return cmd
+}
+
+func retiredKeys(path string) ([]proof.TrustedKey, error) {
+	if path == "" {
+		return nil, nil
+	}
+	var k keeping
+	err := k.trustFile(path)
+	return k.trust.Logs, err
 }
 
 func (a *app) printKey(k *keeping, format string) error {
