@@ -15,6 +15,8 @@ import (
 // afterwards every object in the buckets and every directory belongs to a row.
 func TestGenerated(t *testing.T) {
 	b := newBed(t)
+	b.platform.Name += "-made" // not there yet: the generator makes it
+	b.env["RECORDING_STORAGE_AWS_BUCKET_NAME"] = b.platform.Name
 	cmd := exec.CommandContext(t.Context(), "go", "run", "./generate", "--transcripts", "300")
 	cmd.Env = os.Environ()
 	for name, value := range b.env {
