@@ -179,7 +179,8 @@ type access int
 
 const (
 	readOnly     access = iota
-	write               // append, or be refused
+	appendOnly          // append, or be refused; without the key, which an application need not have
+	write               // append and sign, or be refused
 	writeDespite        // settle why it refuses
 )
 
@@ -194,8 +195,10 @@ func (a *app) openKept(ctx context.Context, k *keeping, how access) (*ledger.Led
 		}
 		return l, nil
 	}
-	if err := k.readKeys(); err != nil {
-		return nil, err
+	if how != appendOnly {
+		if err := k.readKeys(); err != nil {
+			return nil, err
+		}
 	}
 	c.Pins, c.Trust = k.pins, k.trust
 	l, err := ledger.Open(ctx, k.dsn, c)

@@ -108,7 +108,7 @@ func (a *app) openLedgerAt(ctx context.Context, dsn string, mayWrite bool) (*led
 
 func (a *app) openAs(ctx context.Context, k *keeping, mayWrite bool) (*ledger.Ledger, error) {
 	if mayWrite {
-		return a.openKept(ctx, k, write)
+		return a.openKept(ctx, k, appendOnly)
 	}
 	return a.openKept(ctx, k, readOnly)
 }
