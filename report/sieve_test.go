@@ -153,3 +153,21 @@ func TestStatistics(t *testing.T) {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
+
+// What was erased, what somebody must look at and what changed the ledger itself
+// are told apart by colour.
+func TestTextPaintsByKind(t *testing.T) {
+	t.Parallel()
+	mark := func(m string) func(string) string { return func(s string) string { return m + strings.TrimSpace(s) + m } }
+	st := report.Style{Good: mark("+"), Bad: mark("!"), Warn: mark("~"), Dim: mark("_")}
+	for kind, want := range map[ledger.Kind]string{
+		ledger.Outcome: "+outcome+", ledger.Incident: "!incident!", ledger.Forked: "!ledger.forked!", ledger.Intent: "~intent~",
+		ledger.SealedOff: "~ledger.sealed-off~", ledger.Pruned: "~ledger.pruned~", ledger.KeyRotated: "~ledger.key~", ledger.Heartbeat: "_heartbeat_",
+	} {
+		var b bytes.Buffer
+		es := entries{{Number: 1, At: at, Kind: kind}}
+		if _, err := report.Text(&b, report.Trail(t.Context(), es, report.Options{}), st); err != nil || !strings.Contains(b.String(), want) {
+			t.Errorf("%s: %v, got %q", kind, err, b.String())
+		}
+	}
+}
