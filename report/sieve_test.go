@@ -158,7 +158,9 @@ func TestStatistics(t *testing.T) {
 // are told apart by colour.
 func TestTextPaintsByKind(t *testing.T) {
 	t.Parallel()
-	mark := func(m string) func(string) string { return func(s string) string { return m + strings.TrimSpace(s) + m } }
+	mark := func(m string) func(string) string {
+		return func(s string) string { return m + strings.TrimSpace(s) + m }
+	}
 	st := report.Style{Good: mark("+"), Bad: mark("!"), Warn: mark("~"), Dim: mark("_")}
 	for kind, want := range map[ledger.Kind]string{
 		ledger.Outcome: "+outcome+", ledger.Incident: "!incident!", ledger.Forked: "!ledger.forked!", ledger.Intent: "~intent~",
