@@ -173,7 +173,7 @@ func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFl
 		return err
 	}
 	if n, err = l.Prune(ctx, before, false, a.secrets(f.reason)...); err != nil {
-		return err
+		return ownersOnly(err)
 	}
 	if err := a.printActs(map[string]any{"pruned": n, "would_prune": 0, "before": before.UTC()}, "Let go of %s before %s.", entriesText(n), instant(before)); err != nil {
 		return err
@@ -271,13 +271,21 @@ func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel led
 		return err
 	}
 	if d, err = l.SealOff(ctx, sel, false, a.secrets(f.reason)...); err != nil {
-		return err
+		return ownersOnly(err)
 	}
 	text = "names of " + count(d.Items, "item") + " and " + count(d.Secrets, "other text") + ", in " + entriesText(d.Entries)
 	if err := a.printActs(sealedOffJSON(d, false), "Destroyed %s.", text); err != nil {
 		return err
 	}
 	return errors.Join(a.leftOpen(d), a.afterwards(ctx, k, l))
+}
+
+// ownersOnly explains a database that lets this user insert and no more.
+func ownersOnly(err error) error {
+	if text := cause(err); text == "permission denied" {
+		return &problem{StatusPartly, text, []string{"on PostgreSQL only the owner of the ledger's tables may destroy anything in it"}}
+	}
+	return err
 }
 
 func sealedOffJSON(d ledger.Destroyed, dry bool) map[string]any {

@@ -126,6 +126,17 @@ func printProblem(w io.Writer, text string, hints []string) {
 func cause(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
+	var state interface{ SQLState() string } // of PostgreSQL
+	if errors.As(err, &state) {
+		switch code := state.SQLState(); code {
+		case "42501":
+			return "permission denied"
+		case "28000", "28P01":
+			return "the database refused the user or password"
+		case "3D000":
+			return "there is no such database"
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return "permission denied"
