@@ -1,6 +1,7 @@
 package custody_test
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -240,6 +241,15 @@ func TestForgotten(t *testing.T) {
 	}
 	if got := w.overdue(); got != "b" {
 		t.Errorf("overdue %q", got)
+	}
+	db, err := sql.Open("sqlite", w.o.Cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var n int
+	if err := db.QueryRow("SELECT count(*) FROM files").Scan(&n); err != nil || n != 1 {
+		t.Errorf("the cache has %d files, want 1: %v", n, err)
 	}
 }
 
