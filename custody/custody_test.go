@@ -163,6 +163,7 @@ func TestTrackRefuses(t *testing.T) {
 		{Action: "nas_raw_deleted", Path: good, Due: w.now},
 		{Action: "nas_raw_created", Path: good, Size: -1},
 		{Action: strings.Repeat("\xff", 9000), Path: good},
+		{Action: "nas_raw_created", Path: good, Size: 2, Hash: [32]byte{1}},
 		{Action: "nas_duckdb_created", Path: good, Meta: []byte(`{"k": 1}`)},
 	}
 	rs, err := w.Track(t.Context(), ops...)

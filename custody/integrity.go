@@ -74,8 +74,9 @@ type Check struct {
 	Pairs  []Pair
 	// Workers read files at the same time. Default: all processors.
 	Workers int
-	// Progress is called now and then with files and bytes done so far.
-	Progress func(files, bytes int64)
+	// Progress is called now and then with the files done so far, and about how
+	// many there are.
+	Progress func(done, of int64)
 }
 
 // VerifyFiles compares every tracked file with what was recorded of it and calls
@@ -98,6 +99,9 @@ func (c *Custody) VerifyFiles(ctx context.Context, k Check, visit func(Checked) 
 		where, args = "scope = ?", []any{c.state.hash(k.Scope)}
 	}
 	v := verifier{c: c, k: k, visit: visit}
+	if err := v.count(ctx, where, args); err != nil {
+		return err
+	}
 	var batch []Sighting
 	for f, err := range c.files(ctx, where, args) {
 		if err != nil {
@@ -128,12 +132,25 @@ func partOf(identity string, parts int) int {
 }
 
 type verifier struct {
-	c           *Custody
-	k           Check
-	visit       func(Checked) error
-	mu          sync.Mutex // holds visit and the counts
-	files, read int64
-	failed      error
+	c          *Custody
+	k          Check
+	visit      func(Checked) error
+	mu         sync.Mutex // holds visit and the counts
+	files, all int64
+	failed     error
+}
+
+// count finds out how many files there are, for the progress.
+func (v *verifier) count(ctx context.Context, where string, args []any) error {
+	if v.k.Progress == nil {
+		return nil
+	}
+	if err := v.c.state.catchUp(ctx); err != nil {
+		return err
+	}
+	err := v.c.state.db.QueryRowContext(ctx, "SELECT count(*) FROM files WHERE "+where, args...).Scan(&v.all)
+	v.all /= int64(max(v.k.Parts, 1))
+	return err
 }
 
 // batch looks at files by store and reads them on all workers.
@@ -169,12 +186,12 @@ func (v *verifier) batch(ctx context.Context, list []Sighting) error {
 func (v *verifier) give(r Checked) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.files, v.read = v.files+1, v.read+r.Read
+	v.files++
 	if v.failed == nil {
 		v.failed = v.visit(r)
 	}
 	if v.k.Progress != nil && (v.files%256 == 0 || r.Read > chunk) {
-		v.k.Progress(v.files, v.read)
+		v.k.Progress(v.files, max(v.all, v.files))
 	}
 }
 

@@ -58,6 +58,10 @@ func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error
 	c.look(ctx, events)
 	kept, origin := events[:0], from[:0]
 	for n := range events {
+		if e := &events[n]; e.state == connector.Present && e.Hash != [32]byte{} && e.Size != 0 && e.Size != e.bytes {
+			out[from[n]].Err = refuse("the file does not have the size that was hashed", "track it once it is written, with the hash of all of it")
+			continue
+		}
 		if events[n].kind.makes() && events[n].state == connector.Gone {
 			out[from[n]].Err = refuse("there is no file at this path", "reserve it before it is written, or track it once it is there")
 			continue

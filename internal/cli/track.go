@@ -229,8 +229,8 @@ func (a *app) trackPaths(ctx context.Context, k *keeper, f *trackFlags, op custo
 		ops[i].Action, ops[i].Path = args[0], path
 		if !f.noHash && action.Kind >= custody.Created && action.Kind <= custody.Streamed {
 			// What cannot be read is tracked without a hash, and is never taken for checked.
-			if sum, _, err := k.Digest(ctx, path); err == nil {
-				ops[i].Hash = sum
+			if sum, size, err := k.Digest(ctx, path); err == nil {
+				ops[i].Hash, ops[i].Size = sum, size
 			}
 		}
 	}

@@ -120,7 +120,7 @@ func (a *app) runVerifyFiles(ctx context.Context, f *verifyFilesFlags) error {
 	err = k.VerifyFiles(ctx, check, func(c custody.Checked) error {
 		counts[c.Verdict]++
 		read += c.Read
-		if c.Verdict.Finding() || f.hashes && c.Verdict == custody.NotChecked {
+		if c.Verdict.Finding() || f.hashes && c.Verdict == custody.NotChecked && c.Condition != custody.Reserved {
 			j := verdictJSON{string(c.Verdict), k.fileJSON(c.File, f.show)}
 			j.Reason = string(c.Reason)
 			findings = append(findings, j)
@@ -180,12 +180,18 @@ func (a *app) showVerdicts(counts map[custody.Verdict]int64, read int64, finding
 	return nil
 }
 
-// verifying shows how many files were compared, and how fast they are read.
-func (p *progress) verifying() func(files, bytes int64) {
+// verifying shows how many files were compared, how fast, and when it will be
+// over.
+func (p *progress) verifying() func(done, of int64) {
 	if !p.on {
 		return nil
 	}
-	p.bar = p.p.New(0, mpb.SpinnerStyle(), mpb.PrependDecorators(
-		decor.Name("verifying "), decor.CurrentNoUnit("%d"), decor.AverageSpeed(0, " (%.0f/s)")))
-	return func(files, _ int64) { p.bar.SetCurrent(files) }
+	return func(done, of int64) {
+		if p.bar == nil {
+			p.bar = p.p.AddBar(of,
+				mpb.PrependDecorators(decor.Name("verifying "), decor.CountersNoUnit("%d / %d")),
+				mpb.AppendDecorators(decor.Percentage(), decor.AverageSpeed(0, "  %.0f/s"), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)))
+		}
+		p.bar.SetCurrent(done)
+	}
 }
