@@ -24,9 +24,10 @@ var allowed = map[string][]string{
 	"plan":          {"connector", "policy"},
 	"report":        {"ledger", "proof"},
 	"purge":         {"connector", "policy", "plan", "ledger"},
-	"custody":       {"connector", "ledger", "purge"},
+	"owner":         {"ledger"},
+	"custody":       {"connector", "ledger", "owner", "purge"},
 	// A session is a directory tree by nature: it resolves paths as files does.
-	"session":                {"connector", "connector/files", "ledger", "purge"},
+	"session":                {"connector", "connector/files", "ledger", "owner", "purge"},
 	".":                      {"connector", "policy", "plan", "ledger", "proof", "report", "purge", "custody", "session"},
 	"internal/daemon":        {"."},
 	"internal/server":        {"."},

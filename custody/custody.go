@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/epitaph/epitaph/purge"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 // Rule is the name under which the ledger keeps disposals and incidents of
@@ -36,7 +38,7 @@ type Options struct {
 	Host, Role string
 	// Owner answers for files of operations that give no owner. The zero Owner
 	// stands for this process.
-	Owner Owner
+	Owner owner.Process
 	// Who asked, for the sealed part of entries.
 	Who string
 	// Observe gets the events of disposals; nil for nobody.
@@ -48,7 +50,7 @@ type Options struct {
 type Custody struct {
 	o     Options
 	words *Vocabulary
-	me    Owner // this process
+	me    owner.Process // this process
 	state *projection
 }
 
@@ -84,8 +86,8 @@ func Open(ctx context.Context, o Options) (*Custody, error) {
 		c.o.Stores[i] = s
 	}
 	// Where the system does not tell of processes, owners stay unknown.
-	c.me, _ = Process(c.o.Host, os.Getpid())
-	if c.o.Owner == (Owner{}) {
+	c.me, _ = owner.Of(c.o.Host, os.Getpid())
+	if c.o.Owner == (owner.Process{}) {
 		c.o.Owner = c.me
 	}
 	if c.state, err = openProjection(ctx, o.Cache, o.Ledger); err != nil {
@@ -101,7 +103,7 @@ func (c *Custody) Close() error { return c.state.close() }
 func (c *Custody) Vocabulary() *Vocabulary { return c.words }
 
 // Life says what this process can know of an owner.
-func (c *Custody) Life(o Owner) Life { return c.me.life(o) }
+func (c *Custody) Life(o owner.Process) owner.Life { return c.me.Life(o) }
 
 func (c *Custody) store(name string) (Store, bool) {
 	for _, s := range c.o.Stores {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 	"github.com/epitaph/epitaph/purge"
 )
 
@@ -148,7 +149,7 @@ func (c *Custody) Run(ctx context.Context, o Cleanup) ([]Sighting, error) {
 	c.sight(ctx, list)
 	return list, c.dispose(ctx, list, func(s *Sighting) bool {
 		early := s.Due.IsZero() || s.Due.After(now)
-		return early && s.Life == Alive
+		return early && s.Life == owner.Alive
 	})
 }
 
@@ -199,7 +200,7 @@ func (c *Custody) dispose(ctx context.Context, list []Sighting, keep func(*Sight
 }
 
 func (c *Custody) disposal(store string) purge.Disposal {
-	return purge.Disposal{Rule: Rule, Kind: "file", Store: store, Facts: ownerFacts(c.me)}
+	return purge.Disposal{Rule: Rule, Kind: "file", Store: store, Facts: c.me.Facts()}
 }
 
 func (c *Custody) disposer() (*purge.Disposer, error) {
@@ -217,27 +218,11 @@ func (c *Custody) finish(ctx context.Context) error {
 		return err
 	}
 	for _, s := range c.o.Stores {
-		if _, err := d.Settle(ctx, c.disposal(s.Name), func(e ledger.Entry) bool { return c.me.life(ownerOf(e)) == Dead }); err != nil {
+		if _, err := d.Settle(ctx, c.disposal(s.Name), func(e ledger.Entry) bool { return c.me.Life(owner.From(e)) == owner.Dead }); err != nil {
 			return fmt.Errorf("finish what was begun: %w", err)
 		}
 	}
 	return nil
-}
-
-func ownerFacts(o Owner) []ledger.Fact {
-	return []ledger.Fact{ledger.Code("host", ledger.SafeCode(o.Host)), ledger.Code("boot", ledger.SafeCode(o.Boot)),
-		ledger.Int("pid", int64(o.PID)), ledger.Int("start", o.Start), ledger.Int("space", o.Space)}
-}
-
-func ownerOf(e ledger.Entry) Owner {
-	var o Owner
-	o.Host, _ = e.Code("host")
-	o.Boot, _ = e.Code("boot")
-	pid, _ := e.Int("pid")
-	o.PID = int(pid)
-	o.Start, _ = e.Int("start")
-	o.Space, _ = e.Int("space")
-	return o
 }
 
 // The ways in which a person's word is not taken.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/epitaph/epitaph/custody"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 )
 
 const work = "work_copy_created"
@@ -353,14 +354,14 @@ func TestEmptied(t *testing.T) {
 }
 
 // deadOwner returns an owner who lived on this host and does no more.
-func deadOwner(t *testing.T) custody.Owner {
+func deadOwner(t *testing.T) owner.Process {
 	t.Helper()
 	cmd := exec.Command("sleep", "600")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	host, _ := os.Hostname()
-	o, err := custody.Process(host, cmd.Process.Pid)
+	o, err := owner.Of(host, cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +382,7 @@ func TestOrphans(t *testing.T) {
 	contained := dead
 	contained.Space++
 	ago := w.now.Add(-5 * time.Hour)
-	for name, o := range map[string]custody.Owner{"dead": dead, "reused": reused, "elsewhere": elsewhere, "contained": contained, "alive": {}} {
+	for name, o := range map[string]owner.Process{"dead": dead, "reused": reused, "elsewhere": elsewhere, "contained": contained, "alive": {}} {
 		w.track(custody.Operation{Action: work, Path: w.write(name, "x"), Owner: o, At: ago})
 	}
 	w.track(custody.Operation{Action: work, Path: w.write("young", "x"), Owner: dead, At: w.now})

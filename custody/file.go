@@ -9,6 +9,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 )
 
 // File is a tracked file, as the entries tell of it.
@@ -21,7 +22,7 @@ type File struct {
 	Made      Operation
 	Condition Condition
 	// Life is what is known of its owner now.
-	Life Life
+	Life owner.Life
 
 	Required       bool
 	Due, Scheduled time.Time
@@ -133,7 +134,7 @@ func (t *texts) file(ctx context.Context, r *row) (File, bool, error) {
 	}
 	f := File{
 		ID: idOf(r.entry, int(r.place)), Store: e.store, Locator: e.at, Path: e.name(), Made: e.Operation, Condition: r.state,
-		Life: t.c.me.life(e.Owner), Required: r.required, Due: fromMicros(r.due), Scheduled: fromMicros(r.scheduled),
+		Life: t.c.me.Life(e.Owner), Required: r.required, Due: fromMicros(r.due), Scheduled: fromMicros(r.scheduled),
 		Attempts: r.attempts, Tried: fromMicros(r.tried), Incident: r.incident, Said: fromMicros(r.said), Ended: fromMicros(r.ended), How: r.how,
 		Size: r.size, Hash: hex.EncodeToString(r.sha), print: connector.Fingerprint(r.print), event: e,
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 )
 
 // Ref names an object of the application, such as data-file 123.
@@ -52,7 +53,7 @@ type Operation struct {
 
 	// Host, Role and Owner default to those of the Custody.
 	Host, Role string
-	Owner      Owner
+	Owner      owner.Process
 
 	Error     string // the text of an error; sealed
 	ErrorType string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 )
 
 // Every field that is written is read again: none is lost without a word.
@@ -18,7 +19,7 @@ func TestEventRoundTrip(t *testing.T) {
 		Operation: Operation{Action: "work_copy_created", Path: "/srv/work/a b.csv", From: "/srv/nas/a b.csv", At: at, Scope: "5", Actor: "jones",
 			FileType: "raw_csv", Size: 7, Hash: [32]byte{1, 2, 31: 9}, Ref: Ref{"data-file", "123"}, Purpose: "precheck", Transferred: 9,
 			StreamStart: at.Add(-time.Hour), StreamEnd: at.Add(-time.Minute), Host: "web1", Role: "web",
-			Owner: Owner{"web1", "boot", 42, 4711, firstSpace}, Error: "it broke", ErrorType: "IOError", Meta: []byte(`{"k":1}`),
+			Owner: owner.Process{Host: "web1", Boot: "boot", PID: 42, Start: 4711, Space: 0xEFFFFFFC}, Error: "it broke", ErrorType: "IOError", Meta: []byte(`{"k":1}`),
 			Required: true, Due: at.Add(time.Hour), Scheduled: at.Add(time.Minute)},
 		place: place{"work", "a b.csv", "/srv/work/a b.csv"}, sight: sight{connector.Present, connector.Eligible, "print", 8},
 		kind: Copied, work: "w", stage: committed, answers: "1.2",

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 // OrphanKind says what is wrong.
@@ -87,15 +89,15 @@ func (c *Custody) Orphans(ctx context.Context, s Search) ([]Orphan, error) {
 
 func orphanKind(s *Sighting) OrphanKind {
 	switch {
-	case s.Condition == Reserved && s.Life == Alive:
+	case s.Condition == Reserved && s.Life == owner.Alive:
 		return ""
-	case s.Condition == Reserved && s.State == connector.Present && s.Life == Dead:
+	case s.Condition == Reserved && s.State == connector.Present && s.Life == owner.Dead:
 		return DeadOwner
 	case s.Condition == Reserved:
 		return Uncommitted
 	case s.State == connector.Gone && !s.Required:
 		return Dangling
-	case s.State != connector.Gone && s.Required && s.Life == Dead:
+	case s.State != connector.Gone && s.Required && s.Life == owner.Dead:
 		return DeadOwner
 	default:
 		return ""
@@ -128,8 +130,8 @@ func (c *Custody) unfinished(ctx context.Context, before time.Time) ([]Orphan, e
 		if err != nil {
 			return list, err
 		}
-		life := c.me.life(e.Owner)
-		if !ok || life == Alive {
+		life := c.me.Life(e.Owner)
+		if !ok || life == owner.Alive {
 			continue
 		}
 		f := File{ID: idOf(id[0], int(id[1])), Store: e.store, Locator: e.at, Path: e.name(), Made: e.Operation, Life: life, event: e}

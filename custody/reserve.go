@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/epitaph/epitaph/connector"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 // Reservation is the record of a file that is about to be written. A process that
@@ -35,7 +37,7 @@ func (c *Custody) Reserve(ctx context.Context, o Operation) (*Reservation, error
 	if !e.kind.makes() {
 		return nil, refuse("an operation of kind "+e.kind.String()+" makes no file", "track it when it is done")
 	}
-	if e.Owner == (Owner{}) {
+	if e.Owner == (owner.Process{}) {
 		e.Owner = c.o.Owner
 	}
 	e.stage = reserved

@@ -9,6 +9,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 )
 
 // perEntry is how many operations one entry of the ledger stands for, and
@@ -111,7 +112,7 @@ func (c *Custody) prepare(r *resolver, o *Operation) (event, error) {
 		e.Role = c.o.Role
 	}
 	e.Required = e.Required || a.Temporary || !e.Due.IsZero()
-	if e.Owner == (Owner{}) && (e.Required || a.Kind == Started) {
+	if e.Owner == (owner.Process{}) && (e.Required || a.Kind == Started) {
 		e.Owner = c.o.Owner
 	}
 	return e, nil

@@ -113,7 +113,7 @@ func (s *Store) disposeAll(ctx context.Context, es []*ending) {
 }
 
 func (s *Store) disposal() purge.Disposal {
-	return purge.Disposal{Rule: ruleName, Kind: "session", Store: storeName, Facts: s.me.facts()}
+	return purge.Disposal{Rule: ruleName, Kind: "session", Store: storeName, Facts: s.me.Facts()}
 }
 
 // patience is how long Delete waits for a lease.

@@ -16,6 +16,8 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/session"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 func hostileIDs() []string {
@@ -49,7 +51,7 @@ func TestF1F2HostileIDs(t *testing.T) {
 			t.Errorf("Remove(%.20q): %v", id, err)
 		}
 		if id != "" { // where it asks for a random one
-			if _, _, err := s.Leave(t.Context(), id, time.Hour, session.Owner{}); !errors.Is(err, session.ErrID) {
+			if _, _, err := s.Leave(t.Context(), id, time.Hour, owner.Process{}); !errors.Is(err, session.ErrID) {
 				t.Errorf("Leave(%.20q): %v", id, err)
 			}
 		}

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph/connector"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 // Session is an open session: a directory whose lease this process holds. Its
@@ -57,17 +59,17 @@ func (s *Store) NewID(ctx context.Context, id string, ttl time.Duration) (*Sessi
 }
 
 // Leave makes a session that no process holds: it ends when it is deleted, when
-// ttl is over, or, unless owner is the zero Owner, when a sweep finds that owner
+// ttl is over, or, unless by is nobody, when a sweep finds that owner
 // dead. An id of "" stands for a random one. It returns the id and the instant
 // at which the session's time is over.
-func (s *Store) Leave(ctx context.Context, id string, ttl time.Duration, owner Owner) (string, time.Time, error) {
+func (s *Store) Leave(ctx context.Context, id string, ttl time.Duration, by owner.Process) (string, time.Time, error) {
 	if id == "" {
 		var err error
 		if id, err = newID(s.o.Rand); err != nil {
 			return "", time.Time{}, err
 		}
 	}
-	fd, rec, err := s.make(ctx, id, ttl, owner, false)
+	fd, rec, err := s.make(ctx, id, ttl, by, false)
 	if err != nil {
 		return "", time.Time{}, err
 	}
@@ -75,7 +77,7 @@ func (s *Store) Leave(ctx context.Context, id string, ttl time.Duration, owner O
 }
 
 // make makes the directory, takes its lease, and writes the record.
-func (s *Store) make(ctx context.Context, id string, ttl time.Duration, owner Owner, leased bool) (int, record, error) {
+func (s *Store) make(ctx context.Context, id string, ttl time.Duration, by owner.Process, leased bool) (int, record, error) {
 	var rec record
 	if err := CheckID(id); err != nil {
 		return -1, rec, err
@@ -97,7 +99,7 @@ func (s *Store) make(ctx context.Context, id string, ttl time.Duration, owner Ow
 		return -1, rec, err
 	}
 	now := s.now()
-	rec = record{Version: 1, Nonce: nonce, Created: now, Expires: now.Add(ttl), Owner: owner, Leased: leased, Sealed: s.o.Sealed && leased}
+	rec = record{Version: 1, Nonce: nonce, Created: now, Expires: now.Add(ttl), Owner: by, Leased: leased, Sealed: s.o.Sealed && leased}
 	fd, err := makeDirectory(s.root, id)
 	if err == unix.EEXIST {
 		return -1, rec, ErrExists

@@ -17,6 +17,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 	"github.com/epitaph/epitaph/session"
 )
 
@@ -344,7 +345,7 @@ func TestTwoCloseOne(t *testing.T) {
 	b := newBed(t)
 	one, two := b.store(), b.store()
 	for range 20 {
-		id, _, err := one.Leave(t.Context(), "", time.Hour, session.Owner{})
+		id, _, err := one.Leave(t.Context(), "", time.Hour, owner.Process{})
 		b.must(err)
 		b.must(os.WriteFile(b.path(id, "note.txt"), []byte("x"), 0o600))
 		var got [2]session.Ended

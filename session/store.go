@@ -17,6 +17,7 @@ import (
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/files"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 	"github.com/epitaph/epitaph/purge"
 )
 
@@ -80,7 +81,7 @@ type Store struct {
 	root     int // the open root
 	is       unix.Statx_t
 	under    *files.Beneath
-	me       Owner
+	me       owner.Process
 	disposer *purge.Disposer
 	group    group
 
@@ -126,7 +127,7 @@ func Open(ctx context.Context, root string, o Options) (*Store, error) {
 	}
 	s := &Store{path: path, o: o, root: -1, held: make(map[string]int), counts: make(map[string]Counts)}
 	s.buffers.New = func() any { b := make([]byte, 32<<10); return &b }
-	if s.me, err = Process(o.Host, os.Getpid()); err != nil {
+	if s.me, err = owner.Of(o.Host, os.Getpid()); err != nil {
 		return nil, fmt.Errorf("open sessions: %w", err)
 	}
 	if err := s.openRoot(); err != nil {
@@ -332,7 +333,7 @@ func (s *Store) counted(name string) Counts {
 }
 
 // fromDead reports an intent of a process that is known to be gone.
-func (s *Store) fromDead(e ledger.Entry) bool { return s.me.life(ownerOf(e)) == Dead }
+func (s *Store) fromDead(e ledger.Entry) bool { return s.me.Life(owner.From(e)) == owner.Dead }
 
 func (s *Store) buffer() *[]byte    { return s.buffers.Get().(*[]byte) }
 func (s *Store) giveBack(b *[]byte) { s.buffers.Put(b) }

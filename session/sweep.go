@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph/connector"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 // Standing says how a session stands.
@@ -30,7 +32,7 @@ type Info struct {
 	Stands  Standing
 	Created time.Time // UTC
 	Expires time.Time // UTC
-	Owner   Owner
+	Owner   owner.Process
 	Leased  bool
 	Sealed  bool
 	Files   int64
@@ -140,17 +142,17 @@ func (s *Store) stands(r record) Standing {
 	if !s.now().Before(r.Expires) {
 		return Expired
 	}
-	life := s.me.life(r.Owner)
+	life := s.me.Life(r.Owner)
 	switch {
 	// Its owner held the lock as long as it had a use for it, and on this kernel
 	// a lock that is free was let go, in whatever container.
-	case r.Leased && (r.Owner.Boot == s.me.Boot || life == Dead):
+	case r.Leased && (r.Owner.Boot == s.me.Boot || life == owner.Dead):
 		return Abandoned
-	case r.Owner == (Owner{}):
+	case r.Owner == (owner.Process{}):
 		return Waiting
-	case life == Dead:
+	case life == owner.Dead:
 		return Abandoned
-	case life == Alive:
+	case life == owner.Alive:
 		return Waiting
 	default:
 		return Foreign

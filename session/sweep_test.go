@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 	"github.com/epitaph/epitaph/session"
 )
 
 // left makes a session that nobody holds, with one file.
-func (b *bed) left(s *session.Store, ttl time.Duration, o session.Owner) string {
+func (b *bed) left(s *session.Store, ttl time.Duration, o owner.Process) string {
 	b.Helper()
 	id, _, err := s.Leave(b.Context(), "", ttl, o)
 	b.must(err)
@@ -38,13 +39,13 @@ func (b *bed) rewrite(id string, change func(map[string]any)) {
 	b.must(os.WriteFile(path, text, 0o600))
 }
 
-func me(t *testing.T) session.Owner {
+func me(t *testing.T) owner.Process {
 	t.Helper()
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := session.Process(host, os.Getpid())
+	o, err := owner.Of(host, os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,31 +62,31 @@ func TestSweepTakesWhatIsOver(t *testing.T) {
 	if err := gone.Start(); err != nil {
 		t.Fatal(err)
 	}
-	dead, err := session.Process(own.Host, gone.Process.Pid)
+	dead, err := owner.Of(own.Host, gone.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := gone.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	with := func(change func(*session.Owner)) session.Owner {
+	with := func(change func(*owner.Process)) owner.Process {
 		o := own
 		change(&o)
 		return o
 	}
 	for _, c := range []struct {
 		name   string
-		owner  session.Owner
+		owner  owner.Process
 		stands session.Standing
 	}{
-		{"nobody", session.Owner{}, session.Waiting},
+		{"nobody", owner.Process{}, session.Waiting},
 		{"alive", own, session.Waiting},
 		{"dead", dead, session.Abandoned},
-		{"pid reused", with(func(o *session.Owner) { o.Start-- }), session.Abandoned},
-		{"another boot", with(func(o *session.Owner) { o.Boot = "another" }), session.Abandoned},
-		{"another host", with(func(o *session.Owner) { o.Host, o.Boot = "other", "another" }), session.Foreign},
-		{"a container of another boot", with(func(o *session.Owner) { o.Boot, o.Space = "another", 4026532999 }), session.Foreign},
-		{"another namespace", with(func(o *session.Owner) { o.Space, o.PID = 4026532999, 1<<22+1 }), session.Foreign},
+		{"pid reused", with(func(o *owner.Process) { o.Start-- }), session.Abandoned},
+		{"another boot", with(func(o *owner.Process) { o.Boot = "another" }), session.Abandoned},
+		{"another host", with(func(o *owner.Process) { o.Host, o.Boot = "other", "another" }), session.Foreign},
+		{"a container of another boot", with(func(o *owner.Process) { o.Boot, o.Space = "another", 4026532999 }), session.Foreign},
+		{"another namespace", with(func(o *owner.Process) { o.Space, o.PID = 4026532999, 1<<22+1 }), session.Foreign},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -163,7 +164,7 @@ func TestSweepOfADamagedRecord(t *testing.T) {
 	for _, text := range []string{"", "{", "null", `{"v":2}`, `{"v":1,"nonce":"x","unknown":1}`, strings.Repeat("a", 8192)} {
 		b := newBed(t)
 		s := b.store()
-		id := b.left(s, time.Hour, session.Owner{})
+		id := b.left(s, time.Hour, owner.Process{})
 		b.must(os.WriteFile(b.path(id, ".epitaph-session"), []byte(text), 0o600))
 		w, err := s.Sweep(t.Context())
 		b.must(err)
@@ -184,7 +185,7 @@ func TestSweepSettlesWhatADeadProcessBegan(t *testing.T) {
 	for _, erased := range []bool{false, true} {
 		b := newBed(t)
 		s := b.store()
-		id := b.left(s, time.Hour, session.Owner{})
+		id := b.left(s, time.Hour, owner.Process{})
 		print := lookup(t, b, id)
 		o := me(t)
 		_, err := b.ledger.Append(t.Context(), ledger.Entry{Kind: ledger.Intent, Run: "20260101T000000Z-0123456789ab", Rule: "sessions", Store: "sessions",
@@ -249,7 +250,7 @@ func TestSettleTakesNoOtherSession(t *testing.T) {
 	s := b.store()
 	o := me(t)
 	for range 2 {
-		_, _, err := s.Leave(t.Context(), "same", time.Hour, session.Owner{})
+		_, _, err := s.Leave(t.Context(), "same", time.Hour, owner.Process{})
 		b.must(err)
 		b.must(os.WriteFile(b.path("same", "note.txt"), []byte("x"), 0o600))
 		if n, _ := b.balance(); n == 0 {

@@ -16,6 +16,8 @@ import (
 	"github.com/epitaph/epitaph/custody"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/policy"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 // custodyFlags are those of all commands about tracked files.
@@ -230,9 +232,9 @@ func parseSpan(flag, s string, now time.Time) (time.Duration, error) {
 }
 
 // host and pid of whoever started this command, who answers for what it tracks.
-func caller(pid int) (custody.Owner, error) {
+func caller(pid int) (owner.Process, error) {
 	if pid == 0 {
 		pid = os.Getppid()
 	}
-	return custody.Process(host(), pid)
+	return owner.Of(host(), pid)
 }

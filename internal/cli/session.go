@@ -17,6 +17,8 @@ import (
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/policy"
 	"github.com/epitaph/epitaph/session"
+
+	"github.com/epitaph/epitaph/owner"
 )
 
 // sessionFlags are those of all session commands.
@@ -164,7 +166,7 @@ func sessionProblem(err error) error {
 
 func (a *app) sessionNew(f *sessionFlags) *cobra.Command {
 	var id, ttl string
-	var owner int
+	var pid int
 	cmd := &cobra.Command{
 		Use:   "new",
 		Short: "Make a session and print its id",
@@ -181,10 +183,10 @@ with --owner, after that process is gone.`,
 			if err != nil {
 				return err
 			}
-			var who session.Owner
+			var who owner.Process
 			if cmd.Flags().Changed("owner") {
-				if who, err = session.Process(host(), owner); err != nil {
-					return usage(fmt.Sprintf("--owner %d: there is no such process, or it cannot be seen", owner), "give the number of the process that the session belongs to, such as $$")
+				if who, err = owner.Of(host(), pid); err != nil {
+					return usage(fmt.Sprintf("--owner %d: there is no such process, or it cannot be seen", pid), "give the number of the process that the session belongs to, such as $$")
 				}
 			}
 			return a.inStore(cmd.Context(), f, session.Options{Create: true}, func(s *session.Store) error {
@@ -203,7 +205,7 @@ with --owner, after that process is gone.`,
 	}
 	cmd.Flags().StringVar(&id, "id", "", "use this `ID` instead of a random one")
 	cmd.Flags().StringVar(&ttl, "ttl", "1h", "the longest it may live, such as 30m, 2h or 1d")
-	cmd.Flags().IntVar(&owner, "owner", 0, "the `PID` of the process that it belongs to")
+	cmd.Flags().IntVar(&pid, "owner", 0, "the `PID` of the process that it belongs to")
 	return cmd
 }
 

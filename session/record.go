@@ -1,0 +1,90 @@
+package session
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/epitaph/epitaph/owner"
+)
+
+// record is what a session says of itself. It holds no personal data.
+type record struct {
+	Version int           `json:"v"`
+	Nonce   string        `json:"nonce"` // tells it from a later session with its id
+	Created time.Time     `json:"created"`
+	Expires time.Time     `json:"expires"`
+	Owner   owner.Process `json:"owner"`
+	// Leased says that the owner holds the directory's lock for as long as the
+	// session lives.
+	Leased bool `json:"leased"`
+	Sealed bool `json:"sealed,omitempty"`
+}
+
+func newNonce(random io.Reader) (string, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("name session: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// mostRecord bounds what is read of an owner record.
+const mostRecord = 4096
+
+var errRecord = errors.New("the owner record is not one")
+
+// write puts the record into the open session directory.
+func (r record) write(dir int) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	fd, err := create(dir, recordName)
+	if err != nil {
+		return err
+	}
+	n, err := unix.Write(fd, b)
+	if e := unix.Close(fd); err == nil {
+		err = e
+	}
+	if err == nil && n != len(b) {
+		err = unix.EIO
+	}
+	return err
+}
+
+// readRecord reads the record of the open session directory. errRecord means
+// that there is something else in its place.
+func readRecord(dir int) (record, error) {
+	var r record
+	fd, err := openat(dir, recordName, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return r, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return r, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > mostRecord {
+		return r, errRecord
+	}
+	b := make([]byte, mostRecord)
+	n, err := unix.Read(fd, b)
+	if err != nil {
+		return r, err
+	}
+	d := json.NewDecoder(bytes.NewReader(b[:n]))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil || d.More() || r.Version != 1 || r.Nonce == "" || r.Expires.IsZero() {
+		return record{}, errRecord
+	}
+	return r, nil
+}
