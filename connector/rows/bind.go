@@ -211,7 +211,7 @@ func (b *binding) bindAnchor() {
 	b.byAnchor = b.root.indexed([]*column{c})
 	if !b.byAnchor {
 		b.warn("anchor", fmt.Sprintf("column %s of %s has no index, so each scan reads the whole table", c.name, b.root.full()),
-			fmt.Sprintf("CREATE INDEX ON %s (%s)", b.root.full(), c.name))
+			createIndex(b.root, []*column{c}))
 	}
 }
 
@@ -394,8 +394,14 @@ func columnsIn(pairs []pair) []*column {
 func (b *binding) indexWarning(subject string, t *table, cols []*column) {
 	if !t.indexed(cols) {
 		b.warn(subject, fmt.Sprintf("no index on %s(%s), so each batch reads the whole table", t.full(), names(cols)),
-			fmt.Sprintf("CREATE INDEX ON %s (%s)", t.full(), names(cols)))
+			createIndex(t, cols))
 	}
+}
+
+// createIndex is the statement that makes an index, with a name, which SQLite
+// and MariaDB ask for.
+func createIndex(t *table, cols []*column) string {
+	return fmt.Sprintf("CREATE INDEX %s_%s ON %s (%s)", t.name, strings.ReplaceAll(names(cols), ", ", "_"), t.full(), names(cols))
 }
 
 func (b *binding) bindPair(cat *catalog, subject string, i int, t *table, on connector.Pair) (pair, bool) {

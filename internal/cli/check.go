@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/hex"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -91,12 +92,29 @@ func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 	return nil
 }
 
+// subjectText names a part as the policy writes it. A store counts linked tables
+// apart from files and objects; a reader of the policy does not.
+func subjectText(pol *policy.Policy, rule, subject string) string {
+	r, ok := pol.Rule(rule)
+	if !ok {
+		return subject
+	}
+	var i int
+	if _, err := fmt.Sscanf(subject, "links[%d]", &i); err == nil && i < len(r.Links) {
+		return "part rows " + r.Store + "." + r.Links[i].Table
+	}
+	if _, err := fmt.Sscanf(subject, "parts[%d]", &i); err == nil && i < len(r.Parts) {
+		return "part " + r.Parts[i].Store.String() + ":" + r.Parts[i].Path.String()
+	}
+	return subject
+}
+
 func (a *app) printFindings(pol *policy.Policy, found []findingJSON, paused []pauseJSON, faults, warnings int) error {
 	p := a.stdout()
 	for _, f := range found {
 		what := f.Subject
 		if f.Rule != "" {
-			what = "rule " + f.Rule + ", " + f.Subject
+			what = "rule " + f.Rule + ", " + subjectText(pol, f.Rule, f.Subject)
 		}
 		label := p.yellow("warning")
 		if f.Severity == "fault" {

@@ -265,6 +265,9 @@ func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel led
 		if err := a.printActs(sealedOffJSON(d, true), "Would destroy %s.", text); err != nil {
 			return err
 		}
+		if d.Entries == 0 && sel.Item != "" {
+			a.complain("no name that is still kept is this item's", itemHints(sel.Item)...)
+		}
 		return a.leftOpen(d)
 	}
 	if err := a.agree(f.yes, text+", would be gone for good"); err != nil {

@@ -50,7 +50,7 @@ readable by its owner only. Status: 1 when a store could not be looked at.`,
 	cmd.Flags().BoolVar(&f.show, "show", false, "list every item and its parts, by path and key")
 	cmd.Flags().StringVar(&f.asOf, "as-of", "", "count back from `INSTANT` instead of now: 2027-01-31 or 2027-01-31T12:00:00Z")
 	cmd.Flags().StringVar(&f.out, "out", "", "keep the plan as `FILE`, mode 0600")
-	cmd.Flags().Var(&f.retain, "retain", "use this retention period instead of the policy's, such as 7d")
+	retainFlag(cmd, &f.retain)
 	return cmd
 }
 
@@ -171,6 +171,15 @@ func (a *app) showPlan(p *plan.Plan, f planFlags) error {
 	return w.err
 }
 
+// retainFlag has no default to show: without it the policy's period counts.
+func retainFlag(cmd *cobra.Command, p *policy.Period) {
+	cmd.Flags().Var(p, "retain", "use this retention `PERIOD` instead of the policy's, such as 7d")
+	cmd.Flags().Lookup("retain").DefValue = ""
+}
+
+// hintUnreadable follows a rule whose store answered with an error.
+const hintUnreadable = "epitaph check names what stands against it"
+
 func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 	if !r.Enabled {
 		w.linef("Rule %s: switched off; not looked at", w.bold(r.Rule))
@@ -180,6 +189,7 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 	w.linef("Rule %s: %ss in %s, kept %s, cutoff %s", w.bold(r.Rule), r.Kind, r.Store, r.Retain, instant(r.Cutoff))
 	if r.Unreadable != "" {
 		w.linef("  %s (%s, error type %s); nothing is known of its items, and nothing is planned", w.red("Store could not be looked at"), r.Unreadable, r.ErrorType)
+		w.linef("  hint: %s", hintUnreadable)
 	} else {
 		w.linef("  Due:        %s of %s", number(r.Due), count(r.Total, r.Kind))
 		w.linef("  To go:      %s, %s", count(r.Items, r.Kind), bytesText(r.Bytes))

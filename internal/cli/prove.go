@@ -66,7 +66,7 @@ func (a *app) runProve(ctx context.Context, f proveFlags, name string) error {
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		return usage("the ledger knows no such run, item or entry",
-			"look for it: epitaph trail --items; what was sealed off is proven by the number of its entry")
+			hintItem+"; what was sealed off is proven by the number of its entry")
 	case errors.Is(err, ledger.ErrNoCheckpoint):
 		return usage("no checkpoint covers it yet, so nothing can be proven", "sign one: epitaph ledger checkpoint")
 	case err != nil:

@@ -47,7 +47,7 @@ Status: 0 all done · 1 some failed or are unknown · 3 an interlock stopped it 
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.plan, "plan", "", "carry out the plan in `FILE`, and nothing outside of it")
-	fl.Var(&f.retain, "retain", "use this retention period instead of the policy's, such as 7d")
+	retainFlag(cmd, &f.retain)
 	fl.BoolVar(&f.dryRun, "dry-run", false, "show what would be done and touch nothing; =false overrides the policy's dry_run")
 	fl.BoolVar(&f.yes, "yes", false, "do not ask")
 	fl.StringVar(&f.allow, "allow", "", "lift `INTERLOCKS` knowingly: items,share,missing,clock; it goes on record")

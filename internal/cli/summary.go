@@ -50,6 +50,9 @@ func (a *app) showReport(pol *policy.Policy, r *purge.Report, k *keeping, cp *si
 	if r.DryRun {
 		label = "An interlock would stop it"
 	}
+	if len(r.Stops) == 0 && slices.ContainsFunc(r.Rules, func(rule purge.RuleReport) bool { return rule.Unreadable != "" }) {
+		w.linef("hint: %s", hintUnreadable)
+	}
 	for _, s := range r.Stops {
 		w.linef("%s: %s", w.red(label), s.Error())
 		if s.Hint != "" {
@@ -166,14 +169,14 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		w.linef("  %s (%s, error type %s); nothing was touched", w.red("Store could not be looked at"), r.Unreadable, r.ErrorType)
 		return
 	}
-	gone := "Gone:   "
+	gone, went := "Gone:   ", "gone"
 	if dry {
-		gone = "Would go:"
+		gone, went = "Would go:", "would go"
 	}
 	w.linef("  Due:     %s of %s", number(r.Due), number(r.Total))
 	w.linef("  %s %s, %s", gone, number(r.Gone), bytesText(r.Bytes))
 	if r.PartsGone+r.PartsShared+r.PartsMissing > 0 {
-		w.linef("  Parts:   %s gone, %s shared, %s missing", number(r.PartsGone), number(r.PartsShared), number(r.PartsMissing))
+		w.linef("  Parts:   %s %s, %s shared, %s missing", number(r.PartsGone), went, number(r.PartsShared), number(r.PartsMissing))
 	}
 	if len(r.Rows) > 0 {
 		w.linef("  Rows:    %s", rowsText(r.Rows))

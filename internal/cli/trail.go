@@ -115,7 +115,7 @@ func (a *app) runTrail(ctx context.Context, f trailFlags) error {
 	}
 	n, err := write(lines)
 	if err == nil && n == 0 && !a.global.quiet {
-		fmt.Fprintln(a.env.Stderr, "epitaph: no entry matches")
+		a.complain("no entry matches", itemHints(f.item)...)
 	}
 	return err
 }
@@ -255,6 +255,16 @@ func (f *trailFlags) filter(now time.Time) (ledger.Filter, error) {
 	}
 	out.Until, err = parseWhen("--until", f.until, now)
 	return out, err
+}
+
+// hintItem says how items are named: what has no id is known by its place only.
+const hintItem = "an item is its id (a number or a UUID), or TABLE/KEY or the path as epitaph trail --items shows it; a part is its path without STORE:"
+
+func itemHints(item string) []string {
+	if item == "" {
+		return nil
+	}
+	return []string{hintItem}
 }
 
 // parseWhen reads an instant, or a span that is counted back from now.
