@@ -3,7 +3,6 @@ package plan
 import (
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/epitaph/epitaph/connector"
@@ -16,7 +15,7 @@ import (
 //
 // The error says that the record names something no store may hold: a value
 // that is empty or holds a NUL, a bucket of no store, and for files a value that
-// climbs or starts with a slash. The item is then Invalid, stays, and loses
+// climbs, starts with a slash or makes an empty element. The item is then Invalid, stays, and loses
 // nothing. The text holds no value.
 func Expand(r *policy.Rule, it connector.Item) ([]Part, error) {
 	if len(r.Parts) == 0 {
@@ -99,19 +98,16 @@ func locate(p *policy.Part, values []string) (string, error) {
 	return onePath(loc, p.Tree)
 }
 
-// onePath gives a thing in a file tree its one spelling: "a//b" is "a/b". A
-// trailing slash, which stands for a directory with everything in it, is the
-// policy's to write, never a value's.
+// onePath lets a thing in a file tree have one spelling only. "a//b" is refused,
+// not read as "a/b": a surviving row that says "a/b" is looked for by its value,
+// would not be found, and its file would go. A trailing slash, which stands for
+// a directory with everything in it, is the policy's to write, never a value's.
 func onePath(loc string, tree bool) (string, error) {
 	if strings.HasSuffix(loc, "/") != tree {
 		return "", errors.New("a value names a directory")
 	}
-	if !strings.Contains(loc, "//") {
-		return loc, nil
-	}
-	loc = path.Clean(loc)
-	if tree {
-		loc += "/"
+	if strings.Contains(loc, "//") {
+		return "", errors.New("a value makes a path with an empty element")
 	}
 	return loc, nil
 }
