@@ -206,7 +206,7 @@ func (b *binding) bindAnchor() {
 		b.fault("anchor", fmt.Sprintf("column %s of %s is of type %s, which holds no timestamp", c.name, b.root.full(), typeName(c)), "name a timestamp, date or ISO 8601 text column")
 		return
 	case b.kind.naive() && b.zone == nil:
-		b.fault("anchor", fmt.Sprintf("column %s of %s holds timestamps without a zone", c.name, b.root.full()), fmt.Sprintf("say in which zone they were written: anchor: {column: %s, zone: UTC}", c.name))
+		b.fault("anchor", fmt.Sprintf("column %s of %s holds timestamps without a zone", c.name, b.root.full()), fmt.Sprintf("say in which zone they were written, such as UTC or Europe/Berlin: anchor: {column: %s, zone: …}", c.name))
 	}
 	b.byAnchor = b.root.indexed([]*column{c})
 	if !b.byAnchor {

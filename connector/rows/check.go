@@ -113,7 +113,7 @@ func (c *Connector) checkZone(ctx context.Context, b *binding) error {
 	})
 	if naive {
 		b.fault("anchor", fmt.Sprintf("column %s of %s holds timestamps without a zone", b.anchor.name, b.root.full()),
-			fmt.Sprintf("say in which zone they were written: anchor: {column: %s, zone: UTC}", b.anchor.name))
+			fmt.Sprintf("say in which zone they were written, such as UTC or Europe/Berlin: anchor: {column: %s, zone: …}", b.anchor.name))
 	}
 	return err
 }

@@ -169,14 +169,18 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		w.linef("  %s (%s, error type %s); nothing was touched", w.red("Store could not be looked at"), r.Unreadable, r.ErrorType)
 		return
 	}
-	gone, went := "Gone:   ", "gone"
+	gone := "Gone:   "
 	if dry {
-		gone, went = "Would go:", "would go"
+		gone = "Would go:"
 	}
 	w.linef("  Due:     %s of %s", number(r.Due), number(r.Total))
 	w.linef("  %s %s, %s", gone, number(r.Gone), bytesText(r.Bytes))
-	if r.PartsGone+r.PartsShared+r.PartsMissing > 0 {
-		w.linef("  Parts:   %s %s, %s shared, %s missing", number(r.PartsGone), went, number(r.PartsShared), number(r.PartsMissing))
+	switch {
+	case r.PartsGone+r.PartsShared+r.PartsMissing == 0:
+	case dry: // who else needs a part is looked at under the lock of the rows only
+		w.linef("  Parts:   %s would go unless they are shared, %s missing", number(r.PartsGone), number(r.PartsMissing))
+	default:
+		w.linef("  Parts:   %s gone, %s shared, %s missing", number(r.PartsGone), number(r.PartsShared), number(r.PartsMissing))
 	}
 	if len(r.Rows) > 0 {
 		w.linef("  Rows:    %s", rowsText(r.Rows))
