@@ -47,7 +47,11 @@ func (c *Custody) History(ctx context.Context, w Wanted) iter.Seq2[Record, error
 	return func(yield func(Record, error) bool) {
 		h := history{c: c, w: w, places: map[string]bool{}}
 		kinds := []ledger.Kind{ledger.CustodyOperations, ledger.CustodyLooks, ledger.CustodyWord, ledger.Outcome}
-		for e, err := range c.o.Ledger.Entries(ctx, ledger.Filter{Kinds: kinds, Since: w.Since, Unseal: true}) {
+		f := ledger.Filter{Kinds: kinds, Since: w.Since, Unseal: true}
+		if len(w.Actions) > 0 { // then only operations themselves are wanted
+			f.Kinds, f.Clues = kinds[:1], w.clues()
+		}
+		for e, err := range c.o.Ledger.Entries(ctx, f) {
 			var list []Record
 			if err == nil {
 				list, err = h.entry(ctx, e)
@@ -63,6 +67,17 @@ func (c *Custody) History(ctx context.Context, w Wanted) iter.Seq2[Record, error
 			}
 		}
 	}
+}
+
+// clues are what the ledger can skip by where only operations are wanted.
+func (w *Wanted) clues() (clues []ledger.Clue) {
+	if w.Scope != "" {
+		clues = append(clues, ledger.Clue{Name: "scope", Text: w.Scope})
+	}
+	if len(w.Actions) == 1 {
+		clues = append(clues, ledger.Clue{Name: "action", Text: w.Actions[0]})
+	}
+	return clues
 }
 
 type history struct {

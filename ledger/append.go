@@ -178,7 +178,9 @@ type txn struct {
 const (
 	minimumQuery = "SELECT coalesce(max(minimum), 0) FROM prunes"
 	sizeQuery    = "SELECT coalesce(max(number + count - 1), 0) FROM entries WHERE number = (SELECT max(number) FROM entries)"
-	insertRow    = "INSERT INTO entries (number, count, bundle, hashes, token) VALUES ($1, $2, $3, $4, $5)"
+	insertRow    = "INSERT INTO entries (number, count, bundle, hashes, token, clued) VALUES ($1, $2, $3, $4, $5, 1)"
+	insertOldRow = "INSERT INTO entries (number, count, bundle, hashes, token) VALUES ($1, $2, $3, $4, $5)" // where there are no clues
+	insertClue   = "INSERT INTO clues (key, number) VALUES ($1, $2)"
 	insertLeaves = "INSERT INTO leaves (number, blob) VALUES ($1, $2)"
 	insertTexts  = "INSERT INTO sealed (number, texts) VALUES ($1, $2)"
 	insertLookup = "INSERT INTO lookup (number, filter) VALUES ($1, $2)"
@@ -198,7 +200,7 @@ func (l *Ledger) prepareStatements(ctx context.Context) error {
 		return nil
 	}
 	for _, query := range []string{sizeQuery, insertRow, insertLeaves, insertTexts, insertLookup,
-		insertOpen, deleteOpen, insertAnswer, insertBlock, insertMark, insertNode} {
+		insertOpen, deleteOpen, insertAnswer, insertBlock, insertMark, insertNode, insertClue} {
 		s, err := l.write.PrepareContext(ctx, query)
 		if err != nil {
 			return err
@@ -371,6 +373,10 @@ func (t *txn) intentItems(ctx context.Context, number int64) (int64, error) {
 
 // insertEntries writes entries in rows as long as they may be.
 func (t *txn) insertEntries(ctx context.Context, first int64, ps []*prepared, token []byte) error {
+	query := insertRow
+	if !t.l.clued {
+		query = insertOldRow
+	}
 	for len(ps) > 0 {
 		n := min(len(ps), int(blockSize-(first-1)%blockSize))
 		size := 0
@@ -382,7 +388,7 @@ func (t *txn) insertEntries(ctx context.Context, first int64, ps []*prepared, to
 			bundle = append(binary.BigEndian.AppendUint16(bundle, uint16(len(p.body))), p.body...)
 			hashes = append(hashes, p.hash[:]...)
 		}
-		if err := t.exec(ctx, insertRow, first, n, bundle, hashes, token); err != nil {
+		if err := t.exec(ctx, query, first, n, bundle, hashes, token); err != nil {
 			return err
 		}
 		ps, first, token = ps[n:], first+int64(n), nil
@@ -405,6 +411,11 @@ func (t *txn) insertAside(ctx context.Context, number int64, p *prepared) error 
 	}
 	if p.lookup != nil {
 		if err := t.exec(ctx, insertLookup, number, []byte(p.lookup)); err != nil {
+			return err
+		}
+	}
+	if len(p.clues) > 0 {
+		if err := t.insertClues(ctx, number, p.clues); err != nil {
 			return err
 		}
 	}

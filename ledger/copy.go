@@ -17,7 +17,7 @@ var copied = []struct {
 	name    string
 	columns []string
 }{
-	{"entries", []string{"number", "count", "bundle", "hashes", "token"}},
+	{"entries", []string{"number", "count", "bundle", "hashes", "token", "clued"}},
 	{"leaves", []string{"number", "blob"}},
 	{"nodes", []string{"level", "idx", "hash"}},
 	{"sealed", []string{"number", "texts"}},
@@ -28,6 +28,7 @@ var copied = []struct {
 	{"marks", []string{"key", "block", "bits"}},
 	{"answers", []string{"intent", "outcome"}},
 	{"open_intents", []string{"number", "items"}},
+	{"clues", []string{"key", "number"}},
 	{"checkpoints", []string{"id", "size", "note"}},
 }
 
@@ -110,6 +111,11 @@ func (l *Ledger) fillFrom(ctx context.Context, from *Ledger, last int64) error {
 		return err
 	}
 	for _, t := range copied {
+		if !from.clued && t.name == "clues" {
+			continue
+		} else if !from.clued && t.name == "entries" {
+			t.columns = t.columns[:len(t.columns)-1]
+		}
 		if err := copyTable(ctx, src, tx, t.name, t.columns); err != nil {
 			return fmt.Errorf("table %s: %w", t.name, err)
 		}

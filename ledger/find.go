@@ -16,6 +16,7 @@ import (
 // numbered is a record that passed a filter.
 type numbered struct {
 	number int64
+	clued  bool // its clues are in the index; filled by Verify only
 	record record
 }
 
@@ -46,6 +47,9 @@ func (l *Ledger) numbers(ctx context.Context, f *Filter) iter.Seq2[numbered, err
 		}
 		if f.Item != "" {
 			emit(l.findItem(ctx, f, within))
+			return
+		}
+		if len(f.Clues) > 0 && l.byClue(ctx, f, l.rarest(ctx, f.Clues), within, top, emit) {
 			return
 		}
 		whole := top / blockSize * blockSize

@@ -195,10 +195,10 @@ func TestDamageIsNamed(t *testing.T) {
 			"DELETE FROM leaves WHERE number >= 257", "DELETE FROM lookup WHERE number >= 257", "DELETE FROM open_intents WHERE number >= 257"}, "pinned checkpoint (file): it covers"},
 		{"swap two entries", []string{"UPDATE entries SET number = -1 WHERE number = 1", "UPDATE entries SET number = 1 WHERE number = 3", "UPDATE entries SET number = 3 WHERE number = -1"}, "entries 1 to 256: they do not have the hash"},
 		{"swap two contents", []string{"UPDATE entries SET bundle = (SELECT bundle FROM entries WHERE number = 3), hashes = (SELECT hashes FROM entries WHERE number = 3) WHERE number = 1"}, "entries 1 to 256: they do not"},
-		{"double an entry", []string{fmt.Sprintf("INSERT INTO entries SELECT (SELECT max(number + count) FROM entries), count, bundle, hashes, NULL FROM entries WHERE number = %d", 1)}, "sealed text is gone"},
-		{"an entry below the first", []string{"INSERT INTO entries SELECT 0, count, bundle, hashes, NULL FROM entries WHERE number = 1"}, "number below 1"},
-		{"an entry far away", []string{"INSERT INTO entries SELECT 1000000, count, bundle, hashes, NULL FROM entries WHERE number = 1"}, "they are not in the ledger"},
-		{"an entry at the end of numbers", []string{"INSERT INTO entries SELECT 9223372036854775807, count, bundle, hashes, NULL FROM entries WHERE number = 1"}, "no ledger reaches"},
+		{"double an entry", []string{fmt.Sprintf("INSERT INTO entries SELECT (SELECT max(number + count) FROM entries), count, bundle, hashes, NULL, 1 FROM entries WHERE number = %d", 1)}, "sealed text is gone"},
+		{"an entry below the first", []string{"INSERT INTO entries SELECT 0, count, bundle, hashes, NULL, 1 FROM entries WHERE number = 1"}, "number below 1"},
+		{"an entry far away", []string{"INSERT INTO entries SELECT 1000000, count, bundle, hashes, NULL, 1 FROM entries WHERE number = 1"}, "they are not in the ledger"},
+		{"an entry at the end of numbers", []string{"INSERT INTO entries SELECT 9223372036854775807, count, bundle, hashes, NULL, 1 FROM entries WHERE number = 1"}, "no ledger reaches"},
 		{"a row that says less", []string{"UPDATE entries SET count = 0 WHERE number = 4"}, "entry 4: its row is malformed"},
 		{"a row that says more", []string{"UPDATE entries SET count = 2147483647 WHERE number = 4"}, "entry 4: its row is malformed"},
 		{"a row of text", []string{"UPDATE entries SET count = 'many' WHERE number = 4"}, "cannot be read"},
@@ -316,14 +316,15 @@ func TestRenamedLedger(t *testing.T) {
 func TestTriggersRefuse(t *testing.T) {
 	l := filepath.Join(t.TempDir(), "l.db")
 	fillLedger(t, open(t, "sqlite:"+l), 300)
+	mustAppend(t, open(t, "sqlite:"+l), anOperation("anna", "x", "y"))
 	db := rawSQLite(t, l)
 	for _, query := range []string{
 		"UPDATE entries SET count = 2", "DELETE FROM entries", "DELETE FROM entries WHERE number = 1", "UPDATE leaves SET blob = x''", "DELETE FROM leaves",
-		"REPLACE INTO entries VALUES (1, 1, x'', x'', NULL)", "INSERT OR REPLACE INTO leaves VALUES (2, x'')",
+		"REPLACE INTO entries VALUES (1, 1, x'', x'', NULL, 1)", "INSERT OR REPLACE INTO leaves VALUES (2, x'')",
 		"DELETE FROM sealed", "UPDATE sealed SET texts = x''", "REPLACE INTO sealed VALUES (1, x'')", "DELETE FROM lookup",
 		"UPDATE nodes SET hash = x''", "DELETE FROM nodes", "REPLACE INTO nodes VALUES (1, 0, x'')",
 		"UPDATE meta SET value = x''", "DELETE FROM meta", "REPLACE INTO meta VALUES ('origin', x'')",
-		"DELETE FROM answers", "DELETE FROM blocks", "DELETE FROM marks", "UPDATE marks SET bits = x''",
+		"DELETE FROM answers", "DELETE FROM blocks", "DELETE FROM marks", "DELETE FROM clues", "UPDATE clues SET number = 9", "UPDATE marks SET bits = x''",
 	} {
 		if _, err := db.Exec(query); err == nil || !strings.Contains(err.Error(), "insert-only") {
 			t.Errorf("%s: %v, want a refusal", query, err)

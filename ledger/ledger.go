@@ -43,6 +43,7 @@ type Ledger struct {
 	read   *sql.DB
 	name   string // origin as it was made
 	secret []byte
+	clued  bool // the tables have an index of clues; those of version 1 have not
 
 	mu       sync.Mutex
 	idle     sync.Cond // flushing became false
@@ -117,6 +118,9 @@ func open(ctx context.Context, dsn string, c Config, write bool) (*Ledger, error
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	err = l.readMeta(ctx)
+	if err == nil {
+		l.clued, err = hasClues(ctx, l.read)
+	}
 	if err == nil {
 		err = l.prepareStatements(ctx)
 	}

@@ -56,7 +56,7 @@ func (p *postgres) open(ctx context.Context, create bool) (write, read *sql.DB, 
 	if create {
 		write = stdlib.OpenDB(*p.config)
 		write.SetMaxOpenConns(2)
-		if err := p.migrate(ctx, write); err != nil {
+		if err := p.migrate(ctx, write); err != nil && !p.usableAsIs(ctx, err, write) {
 			return nil, nil, errors.Join(err, write.Close(), read.Close())
 		}
 	}
@@ -65,6 +65,17 @@ func (p *postgres) open(ctx context.Context, create bool) (write, read *sql.DB, 
 	}
 	p.leases = write
 	return write, read, nil
+}
+
+// usableAsIs reports tables of an older version that a role may not update, and
+// can append to as they are.
+func (p *postgres) usableAsIs(ctx context.Context, err error, db *sql.DB) bool {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) || pe.Code != "42501" {
+		return false
+	}
+	v, err := currentVersion(ctx, db)
+	return err == nil && v >= oldestVersion
 }
 
 // migrate makes or updates the tables, one process at a time. A role that may
@@ -131,7 +142,13 @@ func (p *postgres) lost(err error) bool {
 // scrub removes the dead rows that hold destroyed texts. What of them is in
 // the server's WAL, its archive and backups is not in our reach.
 func (p *postgres) scrub(ctx context.Context, db *sql.DB) error {
-	for _, table := range []string{"sealed", "lookup"} {
+	tables := []string{"sealed", "lookup"}
+	if there, err := hasClues(ctx, db); err != nil {
+		return err
+	} else if there {
+		tables = append(tables, "clues")
+	}
+	for _, table := range tables {
 		if _, err := db.ExecContext(ctx, "VACUUM (FULL) "+table); err != nil {
 			return fmt.Errorf("vacuum destroyed texts: %w", err)
 		}

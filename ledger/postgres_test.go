@@ -3,11 +3,13 @@ package ledger_test
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/epitaph/epitaph/internal/testserver"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/report"
 )
 
 // withUser is the DSN for another role.
@@ -70,10 +72,49 @@ func TestAppendOnlyRole(t *testing.T) {
 }
 
 func forbidden(schema string) (list []string) {
-	for _, table := range []string{"entries", "leaves", "nodes", "checkpoints", "sealed", "lookup", "marks", "blocks", "answers", "meta"} {
+	for _, table := range []string{"entries", "leaves", "nodes", "checkpoints", "sealed", "lookup", "marks", "blocks", "answers", "meta", "clues"} {
 		list = append(list, "DELETE FROM "+schema+table, "TRUNCATE "+schema+table)
 	}
 	return append(list, "UPDATE "+schema+"entries SET count = 1", "UPDATE "+schema+"sealed SET texts = ''", "UPDATE "+schema+"checkpoints SET size = 1")
+}
+
+// A role that may not update the tables goes on with those of version 1, and has
+// its rights to the new ones when their owner has made them.
+func TestAppendOnlyRoleOutlivesAnUpdate(t *testing.T) {
+	dsn := testserver.Postgres(t)
+	if err := open(t, dsn).Close(); err != nil {
+		t.Fatal(err)
+	}
+	db := rawPostgres(t, dsn)
+	for _, q := range []string{
+		"DROP TABLE epitaph.clues", "ALTER TABLE epitaph.entries DROP COLUMN clued", "DELETE FROM epitaph.goose_db_version WHERE version_id = 2",
+		"DROP ROLE IF EXISTS epitaph_old_writer", "CREATE ROLE epitaph_old_writer LOGIN", "GRANT USAGE ON SCHEMA epitaph TO epitaph_old_writer",
+		"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA epitaph TO epitaph_old_writer", "GRANT DELETE ON epitaph.open_intents TO epitaph_old_writer",
+	} {
+		mustExec(t, db, q)
+	}
+	t.Cleanup(func() {
+		mustExec(t, db, "DROP OWNED BY epitaph_old_writer")
+		mustExec(t, db, "DROP ROLE epitaph_old_writer")
+	})
+	asked := report.Options{Actor: "anna"}
+	before := open(t, withUser(t, dsn, "epitaph_old_writer"))
+	mustAppend(t, before, anOperation("anna", "x", "y"))
+	owner := open(t, dsn)
+	mustAppend(t, before, anOperation("anna", "x", "y")) // opened before the update
+	after := open(t, withUser(t, dsn, "epitaph_old_writer"))
+	mustAppend(t, after, anOperation("anna", "x", "y"), ledger.Entry{Kind: ledger.Heartbeat})
+	for name, l := range map[string]*ledger.Ledger{"before": before, "owner": owner, "after": after} {
+		if got := numbersOf(t, l, asked); !slices.Equal(got, []int64{1, 2, 3}) {
+			t.Errorf("%s: found %v", name, got)
+		}
+		if r := verify(t, l, ledger.Verification{}); len(r.Faults) > 0 {
+			t.Errorf("%s: faults %v", name, r.Faults)
+		}
+	}
+	if n := queryInt(t, dsn, "SELECT count(DISTINCT number) FROM clues"); n != 1 {
+		t.Errorf("%d entries with clues, want 1", n)
+	}
 }
 
 func TestLedgersShareADatabase(t *testing.T) {

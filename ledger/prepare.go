@@ -18,6 +18,7 @@ type prepared struct {
 	leaves []byte // item commitments or encoded results; nil for none
 	texts  []byte // sealed; nil for none
 	lookup lookup // nil for none
+	clues  map[string]struct{}
 }
 
 // prepare checks and encodes an entry. The error names what is wrong with it,
@@ -61,7 +62,7 @@ func prepare(e *Entry, now time.Time, random io.Reader) (*prepared, error) {
 	if len(p.body) > maxBody {
 		return nil, fmt.Errorf("entry of %d bytes; %d is the most", len(p.body), maxBody)
 	}
-	p.hash = leafHash(p.body)
+	p.hash, p.clues = leafHash(p.body), cluesOf(e)
 	return p, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -88,8 +89,11 @@ func (t *txn) prune(ctx context.Context, entry, minimum int64) error {
 	for _, query := range []string{
 		"DELETE FROM sealed WHERE number <= $1", "DELETE FROM lookup WHERE number <= $1",
 		"DELETE FROM leaves WHERE number <= $1", "DELETE FROM answers WHERE intent <= $1",
-		"DELETE FROM entries WHERE number <= $1",
+		"DELETE FROM entries WHERE number <= $1", "DELETE FROM clues WHERE number <= $1",
 	} {
+		if !t.l.clued && strings.Contains(query, "clues") {
+			continue
+		}
 		if err := t.exec(ctx, query, minimum); err != nil {
 			return err
 		}

@@ -16,7 +16,11 @@ type Filter struct {
 	// Item is the id or locator of an item or part, in full: the intents that
 	// name it and the outcomes that answer them. What was sealed off is not
 	// found.
-	Item         string
+	Item string
+	// Clues only skip: they leave out entries that cannot meet one of them. Of
+	// what passes, the reader looks at the texts itself. What was sealed off is
+	// skipped.
+	Clues        []Clue
 	Since, Until time.Time // At is not before Since, and before Until
 	// After and Before bound the numbers, both exclusive.
 	After, Before int64

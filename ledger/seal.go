@@ -321,6 +321,11 @@ func (t *txn) destroy(ctx context.Context, entry int64, what *target) error {
 	if err != nil {
 		return err
 	}
+	r, err := readRecord(ctx, t, what.number)
+	if err != nil {
+		return err
+	}
+	before := &sealed{secrets: slices.Clone(s.secrets), items: slices.Clone(s.items)}
 	for _, list := range []struct {
 		slots  []sealedSlot
 		places []int
@@ -331,6 +336,9 @@ func (t *txn) destroy(ctx context.Context, entry int64, what *target) error {
 			}
 			list.slots[i] = sealedSlot{}
 		}
+	}
+	if err := t.forgetClues(ctx, r, what.number, before, s); err != nil {
+		return err
 	}
 	if s.empty() {
 		if err := t.exec(ctx, "DELETE FROM lookup WHERE number = $1", what.number); err != nil {

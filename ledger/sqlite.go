@@ -20,7 +20,12 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-const schemaVersion = 1
+// schemaVersion is that of tables made now. oldestVersion can be read, and be
+// appended to by whoever may not change the tables.
+const (
+	schemaVersion = 2
+	oldestVersion = 1
+)
 
 // busyTimeout is how long a writer waits for others, in milliseconds.
 const busyTimeout = "30000"
@@ -110,10 +115,16 @@ func checkVersion(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return fmt.Errorf("this is not a ledger: %w", err)
 	}
-	if v != schemaVersion {
+	if v < oldestVersion || v > schemaVersion {
 		return fmt.Errorf("the ledger's tables have version %d; this program knows %d", v, schemaVersion)
 	}
 	return nil
+}
+
+// hasClues reports tables with an index of clues.
+func hasClues(ctx context.Context, db *sql.DB) (bool, error) {
+	v, err := currentVersion(ctx, db)
+	return v > 1, err
 }
 
 // migrate makes or updates the tables. Goose has no lock for SQLite, so that a

@@ -102,6 +102,7 @@ type verifier struct {
 	mu     sync.Mutex
 	report Report
 	blocks []blockSum            // by block, from first on
+	clues  map[int64]*[32]byte   // by block: the sum of its entries' clues; nil where it is not known
 	acts   []numbered            // entries that concern the ledger itself
 	opened map[int64]int         // intents: items
 	closed map[span]bool         // intent and outcome
@@ -124,7 +125,7 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 	if v.Workers < 1 {
 		v.Workers = runtime.GOMAXPROCS(0)
 	}
-	s := &verifier{l: l, v: v, opened: map[int64]int{}, closed: map[span]bool{}, prefix: map[int64][]tlog.Hash{}}
+	s := &verifier{l: l, v: v, opened: map[int64]int{}, closed: map[span]bool{}, prefix: map[int64][]tlog.Hash{}, clues: map[int64]*[32]byte{}}
 	tx, err := l.snapshot(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)

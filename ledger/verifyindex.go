@@ -17,6 +17,7 @@ func (s *verifier) checkIndex(ctx context.Context, q querier) {
 	s.checkBlocks(ctx, q, whole)
 	s.checkMarks(ctx, q, whole)
 	s.checkOpen(ctx, q)
+	s.checkClues(ctx, q)
 }
 
 func (s *verifier) blockPlace(b int64) (int64, string) {
@@ -85,6 +86,49 @@ func (s *verifier) checkMarks(ctx context.Context, q querier, whole int64) {
 			s.fault(n, at, "by what it says, entries would not be found")
 		}
 	}
+}
+
+// checkClues compares the index of clues with what follows from facts and from the
+// sealed texts that are still there.
+func (s *verifier) checkClues(ctx context.Context, q querier) {
+	if !s.l.clued {
+		return
+	}
+	sums := make([][32]byte, (s.size+blockSize-1)/blockSize-s.first)
+	stray := false
+	s.pairs(ctx, q, "SELECT key, number FROM clues WHERE number > $1", s.first*blockSize, func(key, n int64) {
+		if n <= s.minimum || n > s.size {
+			stray = true
+			return
+		}
+		mixClue(&sums[(n-1)/blockSize-s.first], key, n)
+	})
+	if stray {
+		s.fault(0, "clues", "there are clues of entries that do not exist")
+	}
+	for i := range sums {
+		b := s.first + int64(i)
+		want, known := s.clues[b]
+		if known && want == nil {
+			continue // a fault of its own
+		}
+		if want == nil {
+			want = new([32]byte)
+		}
+		if sums[i] != *want && !s.sealedMeanwhile(ctx, b) {
+			n, at := s.blockPlace(b)
+			s.fault(n, at, "by its clues, entries would not be found")
+		}
+	}
+}
+
+// sealedMeanwhile reports a block of which texts were sealed off after the
+// verification began: its texts and its clues were not read at one moment.
+func (s *verifier) sealedMeanwhile(ctx context.Context, b int64) bool {
+	var n int64
+	err := s.l.read.QueryRowContext(ctx, "SELECT count(*) FROM sealings WHERE target > $1 AND target <= $2 AND entry > $3",
+		b*blockSize, (b+1)*blockSize, s.size).Scan(&n)
+	return err == nil && n > 0
 }
 
 // checkOpen compares the lists of open intents and of answers.

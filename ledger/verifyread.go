@@ -26,8 +26,10 @@ type chunk struct {
 	buf     []byte
 	rec     record
 	entries int64
-	beside  []numbered // entries with a batch or secrets
-	tail    tail       // the marks of the block
+	clued   bool                // the row at hand was written with its clues
+	beside  []numbered          // entries with a batch or secrets
+	sums    map[int64]*[32]byte // of clues, by block; nil where they are not known
+	tail    tail                // the marks of the block
 }
 
 // Longest values a sound ledger has. What is longer is not even read.
@@ -41,7 +43,7 @@ const (
 func (c *chunk) read(ctx context.Context) {
 	c.next, c.end = c.from*blockSize+1, min(c.to*blockSize, c.s.size)
 	c.reset()
-	query := `SELECT number, count, CASE WHEN octet_length(bundle) <= $3 THEN bundle END, CASE WHEN octet_length(hashes) <= $4 THEN hashes END
+	query := `SELECT number, count, CASE WHEN octet_length(bundle) <= $3 THEN bundle END, CASE WHEN octet_length(hashes) <= $4 THEN hashes END, ` + cluedColumn(c.s.l.clued) + `
 		FROM entries WHERE number >= $1 AND number <= $2 ORDER BY number`
 	tx, err := c.s.l.snapshot(ctx) // so that texts and what was sealed off are of one moment
 	if err == nil {
@@ -72,7 +74,7 @@ func (c *chunk) rows(ctx context.Context, query string) error {
 	var bundle, hashes sql.RawBytes
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.number, &r.count, &bundle, &hashes); err != nil {
+		if err := rows.Scan(&r.number, &r.count, &bundle, &hashes, &c.clued); err != nil {
 			c.s.fault(c.next, place(c.next), "a row from here on cannot be read")
 			continue
 		}
@@ -80,6 +82,13 @@ func (c *chunk) rows(ctx context.Context, query string) error {
 		c.row(&r)
 	}
 	return rows.Err()
+}
+
+func cluedColumn(there bool) string {
+	if there {
+		return "clued IS NOT NULL"
+	}
+	return "1 = 0"
 }
 
 func place(number int64) string { return fmt.Sprintf("entry %d", number) }
@@ -171,10 +180,10 @@ func (c *chunk) take(n int64, body []byte) {
 	c.sum.firstAt, c.sum.lastAt = min(c.sum.firstAt, at), max(c.sum.lastAt, at)
 	kind := Kind(r.kind)
 	own := kind == SealedOff || kind == Pruned || kind == Forked
-	if r.batch == noBatch && len(r.secrets) == 0 && !own && kind != Intent && kind != Outcome {
+	if r.batch == noBatch && len(r.secrets) == 0 && !own && kind != Intent && kind != Outcome && !(c.clued && r.mayHaveClue()) {
 		return
 	}
-	copied := numbered{number: n}
+	copied := numbered{number: n, clued: c.clued}
 	if decodeRecord(string(body), &copied.record) != nil {
 		return
 	}

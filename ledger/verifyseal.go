@@ -3,7 +3,10 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"maps"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -15,6 +18,8 @@ func (c *chunk) checkBeside(ctx context.Context) {
 	texts := c.blobs(ctx, "sealed", "texts", maxSealed)
 	filters := c.blobs(ctx, "lookup", "filter", maxLeaves)
 	off := c.sealings(ctx)
+	c.sums = map[int64]*[32]byte{}
+	defer c.keepClues()
 	for i := range c.beside {
 		n := &c.beside[i]
 		commitments := c.checkLeaves(n, leaves[n.number])
@@ -156,6 +161,7 @@ func (c *chunk) checkTexts(n *numbered, blob, filter []byte, commitments [][]byt
 		got, err := decodeSealed(blob)
 		if err != nil || len(got.secrets) != len(r.secrets) || len(got.items) != items {
 			c.s.fault(n.number, place(n.number), "its sealed texts are malformed")
+			c.sums[(n.number-1)/blockSize] = nil
 			return
 		}
 		s = got
@@ -187,13 +193,52 @@ func (c *chunk) checkTexts(n *numbered, blob, filter []byte, commitments [][]byt
 	}
 	if int(good) != len(s.secrets)+len(s.items)-int(gone) {
 		// what is not committed to is not decoded
+		c.sums[(n.number-1)/blockSize] = nil
 	} else if want, err := s.lookup(); err == nil && !bytes.Equal(want, filter) {
 		c.s.fault(n.number, place(n.number), "the filter by which its items are found is not theirs")
 	}
+	c.addClues(n, s)
 	c.s.mu.Lock()
 	c.s.report.Sealed += good
 	c.s.report.Off += gone
 	c.s.mu.Unlock()
+}
+
+// addClues adds those of an entry to the sum of its block.
+func (c *chunk) addClues(n *numbered, s *sealed) {
+	block := (n.number - 1) / blockSize
+	sum, known := c.sums[block]
+	if !n.clued || known && sum == nil {
+		return
+	}
+	set, err := cluesLeft(&n.record, s)
+	if err != nil {
+		c.sums[block] = nil
+		return
+	}
+	for _, key := range c.s.l.clueKeys(set) {
+		if sum == nil {
+			sum = new([32]byte)
+			c.sums[block] = sum
+		}
+		mixClue(sum, key, n.number)
+	}
+}
+
+func (c *chunk) keepClues() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	maps.Copy(c.s.clues, c.sums)
+}
+
+func mixClue(sum *[32]byte, key, number int64) {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(key))
+	binary.BigEndian.PutUint64(b[8:], uint64(number))
+	h := sha256.Sum256(b[:])
+	for i := range sum {
+		sum[i] ^= h[i]
+	}
 }
 
 func (c *chunk) mark(n *numbered, off []bool, places []int) {

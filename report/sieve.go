@@ -2,7 +2,9 @@ package report
 
 import (
 	"context"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -62,17 +64,29 @@ func (s *sieve) findRuns(ctx context.Context, r Reader) error {
 	if len(s.asked) == 0 {
 		return nil
 	}
-	for e, err := range r.Entries(ctx, ledger.Filter{Kinds: []ledger.Kind{ledger.RunStarted}, Unseal: true}) {
-		if err != nil {
-			return err
+	for _, c := range s.asked {
+		if c.texts == nil {
+			continue
 		}
-		for _, c := range s.asked {
+		f := ledger.Filter{Kinds: []ledger.Kind{ledger.RunStarted}, Unseal: true, Clues: []ledger.Clue{{Name: c.name, Text: c.want}}}
+		for e, err := range r.Entries(ctx, f) {
+			if err != nil {
+				return err
+			}
 			if c.entry(&e) {
 				c.runs[e.Run] = true
 			}
 		}
 	}
 	return nil
+}
+
+// clues are what the ledger can skip by.
+func (s *sieve) clues() (clues []ledger.Clue) {
+	for _, c := range s.asked {
+		clues = append(clues, ledger.Clue{Name: c.name, Text: c.want, Runs: slices.Sorted(maps.Keys(c.runs))})
+	}
+	return clues
 }
 
 // keep tells whether a line passes, and takes items out of it that do not.
@@ -91,6 +105,10 @@ func (s *sieve) keep(l *Line) bool {
 	}
 	kept := l.Batch[:0:0]
 	for i := range l.Batch {
+		// What an intent or outcome holds is a record's, not an application's word.
+		if len(items) > 0 && (l.Kind == ledger.Intent || l.Kind == ledger.Outcome) {
+			break
+		}
 		if s.keepItem(&l.Batch[i], items) {
 			kept = append(kept, l.Batch[i])
 		}

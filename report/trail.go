@@ -88,6 +88,7 @@ func Trail(ctx context.Context, r Reader, o Options) iter.Seq2[Line, error] {
 				yield(Line{}, err)
 				return
 			}
+			o.Filter.Clues = sift.clues()
 		}
 		j := joiner{r: r, o: o, intents: map[int64][]ledger.Item{}}
 		n := 0

@@ -24,6 +24,7 @@ import (
 	"github.com/epitaph/epitaph/internal/testserver"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/proof"
+	"github.com/epitaph/epitaph/report"
 )
 
 func TestMain(m *testing.M) { testserver.Main(m) }
@@ -204,6 +205,7 @@ func BenchmarkLarge(b *testing.B) {
 		if _, err := l.Append(context.Background(), ledger.Entry{Kind: ledger.Incident, Rule: "rule3"}); err != nil {
 			b.Fatal(err)
 		}
+		appendWho(b, l)
 		signer, err := proof.NewSigner(l.Name(), rand.Reader)
 		if err != nil {
 			b.Fatal(err)
@@ -233,6 +235,19 @@ func BenchmarkLarge(b *testing.B) {
 				b.Fatal(err)
 			}
 		}), "proof-p50-ms")
+		for name, o := range map[string]report.Options{
+			"page-actor-ms": {Actor: "anna"}, "page-host-ms": {Host: "alpha"}, "page-scope-ms": {Scope: "tenant 1"},
+			"page-nobody-ms": {Actor: "nobody"},
+		} {
+			o.Filter.Limit, o.Filter.Newest = 100, true
+			b.ReportMetric(median(11, func(int) {
+				for _, err := range report.Trail(context.Background(), l, o) {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}), name)
+		}
 		for name, f := range map[string]ledger.Filter{
 			"page-incident-ms": {Kinds: []ledger.Kind{ledger.Incident}},
 			"page-rule-ms":     {Rule: "rule7", Limit: 100, Newest: true},
@@ -249,6 +264,17 @@ func BenchmarkLarge(b *testing.B) {
 			}), name)
 		}
 	}
+}
+
+// appendWho writes a run of one person, and what an application did for another,
+// before heartbeats of others.
+func appendWho(b *testing.B, l *ledger.Ledger) {
+	es := []ledger.Entry{{Kind: ledger.RunStarted, Run: "r", Facts: []ledger.Fact{ledger.Code("host", "alpha")}, Secrets: []ledger.Secret{{Name: "who", Text: "root (sudo by anna)"}}},
+		{Kind: ledger.Heartbeat, Run: "r"}, {Kind: ledger.CustodyOperations, Items: []ledger.Item{{Locator: "x.wav", Values: [][][]string{{{"scope", "tenant 1"}, {"actor", "bert"}}}}}}}
+	if _, err := l.Append(context.Background(), es...); err != nil {
+		b.Fatal(err)
+	}
+	appendAll(b, l, 20_000, 4000)
 }
 
 // median is that of n calls, in milliseconds.
