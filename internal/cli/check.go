@@ -58,6 +58,10 @@ type findingJSON struct {
 	Hint     string `json:"hint,omitempty"`
 }
 
+func asJSON(severity string, f epitaph.Finding) findingJSON {
+	return findingJSON{severity, f.Rule, f.Pos.Line, f.Pos.Column, f.Subject, f.Text, f.Hint}
+}
+
 func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 	result := struct {
 		Policy     string        `json:"policy"`
@@ -77,7 +81,7 @@ func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 		} else {
 			result.Warnings++
 		}
-		result.Findings = append(result.Findings, findingJSON{severity, f.Rule, f.Pos.Line, f.Pos.Column, f.Subject, f.Text, f.Hint})
+		result.Findings = append(result.Findings, asJSON(severity, f))
 	}
 	if a.global.json {
 		if err := a.printJSON(result); err != nil {
@@ -109,21 +113,26 @@ func subjectText(pol *policy.Policy, rule, subject string) string {
 	return subject
 }
 
+// printFinding says one finding, with its place in the policy.
+func printFinding(p *printer, pol *policy.Policy, f findingJSON) {
+	what := f.Subject
+	if f.Rule != "" {
+		what = "rule " + f.Rule + ", " + subjectText(pol, f.Rule, f.Subject)
+	}
+	label := p.yellow("warning")
+	if f.Severity == "fault" {
+		label = p.red("fault")
+	}
+	p.linef("%s:%d:%d: %s: %s: %s", pol.Path, f.Line, f.Column, label, what, f.Text)
+	if f.Hint != "" {
+		p.linef("  hint: %s", f.Hint)
+	}
+}
+
 func (a *app) printFindings(pol *policy.Policy, found []findingJSON, paused []pauseJSON, faults, warnings int) error {
 	p := a.stdout()
 	for _, f := range found {
-		what := f.Subject
-		if f.Rule != "" {
-			what = "rule " + f.Rule + ", " + subjectText(pol, f.Rule, f.Subject)
-		}
-		label := p.yellow("warning")
-		if f.Severity == "fault" {
-			label = p.red("fault")
-		}
-		p.linef("%s:%d:%d: %s: %s: %s", pol.Path, f.Line, f.Column, label, what, f.Text)
-		if f.Hint != "" {
-			p.linef("  hint: %s", f.Hint)
-		}
+		printFinding(p, pol, f)
 	}
 	for i := range pol.Rules {
 		if r := &pol.Rules[i]; !r.Enabled {

@@ -101,7 +101,31 @@ func (a *app) runPlan(ctx context.Context, f planFlags, rules []string) error {
 	if err := a.showPlan(p, f); err != nil {
 		return err
 	}
+	if err := a.showFaults(ctx, e, pol, p); err != nil {
+		return err
+	}
 	return planStatus(p)
+}
+
+// showFaults names what stands against the rules that could not be read: a
+// missing column, a table without a key, a foreign key that no part covers.
+func (a *app) showFaults(ctx context.Context, e *epitaph.Engine, pol *policy.Policy, p *plan.Plan) error {
+	unread := make(map[string]bool)
+	for i := range p.Rules {
+		if p.Rules[i].Unreadable != "" {
+			unread[p.Rules[i].Rule] = true
+		}
+	}
+	if len(unread) == 0 || a.global.json {
+		return nil
+	}
+	w := a.stdout()
+	for _, f := range e.Check(ctx) {
+		if unread[f.Rule] && f.Severity == connector.Fault {
+			printFinding(w, pol, asJSON("fault", f))
+		}
+	}
+	return w.err
 }
 
 // planStatus is 1 when a store could not be looked at.
@@ -129,7 +153,7 @@ func parseInstant(flag, s string) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
+		if t, err := time.Parse(layout, s); err == nil && !t.IsZero() {
 			return t.UTC(), nil
 		}
 	}
