@@ -38,6 +38,11 @@ func TestHeartbeats(t *testing.T) {
 		mode, _ := e.Code("mode")
 		state, _ := e.Code("state")
 		got = append(got, beat{e.Rule, mode, state})
+		_, gone := e.Int("gone")
+		_, would := e.Int("would.gone")
+		if dry := mode == "dry-run"; gone == dry || would != dry {
+			t.Errorf("%s, %s: facts %v: only a purge may call anything gone", e.Rule, mode, e.Facts)
+		}
 	}
 	want := []beat{
 		{"transcripts", "dry-run", "done"}, {"exports", "dry-run", "disabled"},

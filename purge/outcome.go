@@ -31,7 +31,7 @@ func (b *batch) record(ctx context.Context) error {
 	var one RuleReport
 	one.Kept, one.Drift = make(map[connector.Reason]int64), make(map[connector.Reason]int64)
 	one.count(b)
-	out.Facts = one.facts()
+	out.Facts = one.facts(modePurge)
 	if b.grounds != nil && b.grounds.tell != nil {
 		out.Facts = append(out.Facts, b.grounds.tell()...)
 	}

@@ -438,7 +438,7 @@ func (r *run) finish(ctx context.Context, cause error) error {
 	case rep.Errors() > 0 || rep.Unknown() > 0:
 		state = stateErrors
 	}
-	facts := append(totals(rep), ledger.Code("mode", r.mode), ledger.Code("state", state),
+	facts := append(totals(rep, r.mode), ledger.Code("mode", r.mode), ledger.Code("state", state),
 		ledger.Hash("plan", r.plan.Digest), ledger.Hash("policy", r.policy.Hash),
 		ledger.Int("resumed", rep.Resumed), ledger.Int("incidents", rep.Incidents), ledger.Int("open_intents", rep.Open))
 	for _, s := range rep.Stops {

@@ -132,16 +132,22 @@ func addCounts(to, more []connector.Count) []connector.Count {
 	return to
 }
 
-// facts are the public counts of a rule, of an outcome, or of a run.
-func (rep *RuleReport) facts() []ledger.Fact {
+// facts are the public counts of a rule, of an outcome, or of a run. What a dry
+// run counts has other names: nobody who reads the ledger may take a plan for a
+// deletion.
+func (rep *RuleReport) facts(mode string) []ledger.Fact {
+	would := ""
+	if mode == modeDryRun {
+		would = "would."
+	}
 	kept := int64(0)
 	for _, n := range rep.Kept {
 		kept += n
 	}
 	facts := []ledger.Fact{
-		ledger.Int("gone", rep.Gone), ledger.Int("missing", rep.Missing), ledger.Int("kept", kept),
-		ledger.Int("unknown", rep.Unknown), ledger.Int("errors", rep.Errors), ledger.Int("bytes", rep.Bytes),
-		ledger.Int("parts.gone", rep.PartsGone), ledger.Int("parts.shared", rep.PartsShared), ledger.Int("parts.missing", rep.PartsMissing),
+		ledger.Int(would+"gone", rep.Gone), ledger.Int("missing", rep.Missing), ledger.Int("kept", kept),
+		ledger.Int("unknown", rep.Unknown), ledger.Int("errors", rep.Errors), ledger.Int(would+"bytes", rep.Bytes),
+		ledger.Int(would+"parts.gone", rep.PartsGone), ledger.Int("parts.shared", rep.PartsShared), ledger.Int("parts.missing", rep.PartsMissing),
 	}
 	for _, r := range slices.Sorted(maps.Keys(rep.Kept)) {
 		facts = append(facts, ledger.Int(ledger.SafeCode("kept."+string(r)), rep.Kept[r]))
@@ -153,7 +159,7 @@ func (rep *RuleReport) facts() []ledger.Fact {
 }
 
 // totals are the counts of the whole run.
-func totals(rep *Report) []ledger.Fact {
+func totals(rep *Report, mode string) []ledger.Fact {
 	sum := RuleReport{Kept: make(map[connector.Reason]int64)}
 	for i := range rep.Rules {
 		r := &rep.Rules[i]
@@ -170,13 +176,13 @@ func totals(rep *Report) []ledger.Fact {
 		}
 		sum.Rows = addCounts(sum.Rows, r.Rows)
 	}
-	return sum.facts()
+	return sum.facts(mode)
 }
 
 // pulse is the heartbeat of a rule: written for every evaluation, also when
 // nothing was due or the rule is off.
 func (r *run) pulse(s *plan.RuleSummary, rep *RuleReport, state string) ledger.Entry {
-	facts := append(rep.facts(),
+	facts := append(rep.facts(r.mode),
 		ledger.Code("mode", r.mode), ledger.Code("state", state), ledger.Code("retain", s.Retain.String()),
 		ledger.Instant("cutoff", s.Cutoff), ledger.Int("total", s.Total), ledger.Int("due", s.Due),
 		ledger.Int("items", s.Items), ledger.Int("undated", s.Undated))
@@ -200,9 +206,13 @@ func (r *run) heartbeat(ctx context.Context, s *plan.RuleSummary, rep *RuleRepor
 	for _, n := range rep.Kept {
 		kept += n
 	}
+	gone, files := "gone", "files_deleted"
+	if r.mode == modeDryRun {
+		gone, files = "would_go", "files_would_go"
+	}
 	r.voice.say(level(rep.Errors), RuleCompleteEvent, text("rule", code(s.Rule)), text("kind", code(s.Kind)), num("due", rep.Due),
-		num("gone", rep.Gone), num("kept", kept), num("unknown", rep.Unknown), num("missing", rep.Missing), num("errors", rep.Errors),
-		num("files_deleted", rep.PartsGone), num("undated", rep.Undated), text("state", code(state)))
+		num(gone, rep.Gone), num("kept", kept), num("unknown", rep.Unknown), num("missing", rep.Missing), num("errors", rep.Errors),
+		num(files, rep.PartsGone), num("undated", rep.Undated), text("state", code(state)))
 }
 
 func level(errors int64) slog.Level {
