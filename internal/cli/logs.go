@@ -26,11 +26,30 @@ func (a *app) openLog() (*eventLog, error) {
 	case "-":
 		return newEventLog(a.env.Stderr, func() error { return nil }), nil
 	}
+	if !mayAppend(a.global.log) {
+		return nil, usage("the log file "+a.global.log+" exists and is not a log of events", "choose another place: --log FILE, or --log - for stderr")
+	}
 	f, err := os.OpenFile(a.global.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, usage(fmt.Sprintf("cannot write the log file %s: %s", a.global.log, cause(err)), "choose another place: --log FILE, or --log - for stderr")
 	}
 	return newEventLog(f, f.Close), nil
+}
+
+// mayAppend is false for a regular file that does not begin as a log does: a
+// slip must not add lines to a database or to the policy.
+func mayAppend(name string) bool {
+	if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+		return true // absent or a device; any other trouble shows when it is opened
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return true // may be a log that this user can only add to
+	}
+	defer f.Close()
+	var b [1]byte
+	n, _ := f.Read(b[:])
+	return n == 0 || b[0] == '{'
 }
 
 func newEventLog(w io.Writer, closer func() error) *eventLog {
