@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -84,6 +85,7 @@ func (l *Ledger) submit(ctx context.Context, r *request) (int64, error) {
 		}
 	}
 	if lead {
+		l.gather()
 		l.flush(context.WithoutCancel(ctx), l.takeGroup())
 		l.passOn()
 	}
@@ -104,6 +106,22 @@ func (l *Ledger) withdraw(r *request) bool {
 	return false
 }
 
+// gather lets those who were served together with the last flush come back with
+// their next request, so that they share this flush too. It does not sleep: who
+// is alone does not wait.
+func (l *Ledger) gather() {
+	const most = 4
+	for range most {
+		l.mu.Lock()
+		enough := l.crowd < 2 || len(l.waiting) >= l.crowd
+		l.mu.Unlock()
+		if enough {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // takeGroup takes requests from the front of the queue, one at least.
 func (l *Ledger) takeGroup() []*request {
 	l.mu.Lock()
@@ -117,7 +135,7 @@ func (l *Ledger) takeGroup() []*request {
 		}
 	}
 	group := l.waiting[:n:n]
-	l.waiting = l.waiting[n:]
+	l.waiting, l.crowd = l.waiting[n:], n
 	return group
 }
 
@@ -177,7 +195,7 @@ type txn struct {
 // The statements of the hot path.
 const (
 	minimumQuery = "SELECT coalesce(max(minimum), 0) FROM prunes"
-	sizeQuery    = "SELECT coalesce(max(number + count - 1), 0) FROM entries WHERE number = (SELECT max(number) FROM entries)"
+	sizeQuery    = "SELECT coalesce((SELECT number + count - 1 FROM entries ORDER BY number DESC LIMIT 1), 0)"
 	insertRow    = "INSERT INTO entries (number, count, bundle, hashes, token, clued) VALUES ($1, $2, $3, $4, $5, 1)"
 	insertOldRow = "INSERT INTO entries (number, count, bundle, hashes, token) VALUES ($1, $2, $3, $4, $5)" // where there are no clues
 	insertClue   = "INSERT INTO clues (key, number) VALUES ($1, $2)"

@@ -49,6 +49,7 @@ type Ledger struct {
 	idle     sync.Cond // flushing became false
 	waiting  []*request
 	flushing bool
+	crowd    int // requests of the last flush
 	closed   bool
 
 	refusal  error            // why nothing may be appended
