@@ -45,6 +45,7 @@ var (
 	errChanged = errors.New("not the version that was seen")
 	errKind    = errors.New("not a regular file")
 	errMarker  = errors.New("the marker of the root")
+	errOwn     = errors.New("a file of the program or of a store itself, or a directory that holds one")
 	errFixed   = errors.New("immutable or append-only")
 	errMounted = errors.New("another file system is mounted there")
 	errDenied  = errors.New("the directory lets no name go")
@@ -216,6 +217,8 @@ func (cl *claim) item(ctx context.Context, fd int, p parent, e named, due *duene
 		return stay(connector.Refused, errKind)
 	case h.place.dir == "" && e.name == cl.r.c.o.Marker:
 		return stay(connector.Refused, errMarker)
+	case cl.r.own[h.id]:
+		return stay(connector.Refused, errOwn)
 	}
 	if why := due.check(h.place, newest); why != connector.Eligible {
 		return stay(why, nil)

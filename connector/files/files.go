@@ -19,6 +19,12 @@ type Options struct {
 	// Marker requires a regular file of this name directly below the root. The
 	// marker itself is never an item and never claimed.
 	Marker string
+	// Own are the paths of files that are the program's or the stores' own: the
+	// ledger, its key, the policy, the database whose rows name the files. A rule
+	// may match them by mistake. They are never items and never claimed, under
+	// whatever name, and neither is a directory that one of them lies in. What is
+	// not there when a batch begins is passed over.
+	Own []string
 	// CrossMounts lets every method enter other file systems mounted below the
 	// root. Query.CrossMounts does the same for one Scan and Claim.
 	CrossMounts bool

@@ -2,6 +2,7 @@ package files
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ type root struct {
 	c   *Connector
 	fd  int // O_PATH
 	dev uint64
+	own map[inode]bool // Options.Own and the directories they lie in
 	resolver
 }
 
@@ -43,8 +45,35 @@ func (c *Connector) openRoot(cross bool) (*root, error) {
 		c.walk = c.walk || !hasOpenat2(fd)
 		c.pinned, c.dev, c.ino = true, device(st), st.Ino
 	}
-	return &root{c: c, fd: fd, dev: device(st),
+	return &root{c: c, fd: fd, dev: device(st), own: ownFiles(c.o.Own),
 		resolver: resolver{cross: cross || c.o.CrossMounts, walk: c.walk, mount: st.Mnt_id}}, nil
+}
+
+// ownFiles looks up what must not be taken: the files at the paths, and every
+// directory on the way to them.
+func ownFiles(paths []string) map[inode]bool {
+	own := make(map[inode]bool)
+	var st unix.Statx_t
+	for _, p := range paths {
+		real, err := filepath.Abs(p)
+		if err == nil {
+			real, err = filepath.EvalSymlinks(real)
+		}
+		if err != nil {
+			continue // it is not there
+		}
+		for {
+			if unix.Statx(unix.AT_FDCWD, real, 0, unix.STATX_INO, &st) == nil {
+				own[inode{device(&st), st.Ino}] = true
+			}
+			up := filepath.Dir(real)
+			if up == real {
+				break
+			}
+			real = up
+		}
+	}
+	return own
 }
 
 // verify opens the root's path and checks everything that makes it the root.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,38 @@ func TestMarker(t *testing.T) {
 	cl, rs := c.Claim(context.Background(), nil, []connector.Item{probeItem(t, c, "mark")})
 	wantResult(t, "Claim of the marker", rs[0], connector.Present, connector.Refused)
 	cl.Release()
+}
+
+// The program's own files are never items and never claimed, by no name, and
+// neither is a directory that one of them lies in.
+func TestOwnFiles(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for _, name := range []string{"/a", "/in/own", "/in/b", "/out/c"} {
+		if err := os.MkdirAll(filepath.Dir(root+name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, root+name)
+	}
+	c := open(t, root, files.Options{Own: []string{root + "/in/own", root + "/absent"}})
+	for glob, want := range map[string]string{"**": "a in/b out/c", "*/": "out/"} {
+		items, _, err := scanAll(t, c, modifiedQuery(glob))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, it := range items {
+			got = append(got, string(it.Locator))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("Scan %s: %v, want %s", glob, got, want)
+		}
+	}
+	for _, at := range []connector.Locator{"in/own", "in/"} {
+		cl, rs := c.Claim(t.Context(), nil, []connector.Item{probeItem(t, c, at)})
+		wantResult(t, "Claim of "+string(at), rs[0], connector.Present, connector.Refused)
+		cl.Release()
+	}
 }
 
 // A root that must be a mount point is unknown once it is unmounted, and other

@@ -212,6 +212,8 @@ func (w *scan) name(fd int, f frame, e entry) error {
 		return fmt.Errorf("look at name: %w", no)
 	case st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 && !w.r.cross:
 		return nil // it lies on another file system
+	case w.r.own[inode{device(&st), st.Ino}]:
+		return nil // it is the program's or a store's own
 	case file && isType(&st, unix.S_IFREG):
 		return w.file(f, e, &st)
 	case whole && isType(&st, unix.S_IFDIR):

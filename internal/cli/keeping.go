@@ -39,18 +39,7 @@ type keeping struct {
 
 // keepingOf finds what belongs to the policy's ledger.
 func (a *app) keepingOf(ctx context.Context, pol *policy.Policy) (*keeping, error) {
-	dsn := pol.Ledger
-	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		dsn = "sqlite:" + pol.Resolve(path)
-	}
-	k := keepingBeside(dsn)
-	if k.besidePath == "" {
-		base := strings.TrimSuffix(pol.Path, filepath.Ext(pol.Path))
-		k.keyPath, k.besidePath = base+".key", base+".checkpoint"
-	}
-	if pol.LedgerOptions.Key != "" {
-		k.keyPath = pol.Resolve(pol.LedgerOptions.Key)
-	}
+	k := keepingFiles(pol)
 	k.retain = pol.LedgerOptions.Retain
 	if err := k.addWitnesses(pol); err != nil {
 		return nil, err
@@ -67,6 +56,23 @@ func keepingAt(dsn string) *keeping {
 	k.retain = policy.DefaultLedgerRetain()
 	if k.besidePath != "" {
 		k.pin(ledger.FilePin(k.besidePath))
+	}
+	return k
+}
+
+// keepingFiles knows where the policy keeps its ledger, key and checkpoint.
+func keepingFiles(pol *policy.Policy) *keeping {
+	dsn := pol.Ledger
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		dsn = "sqlite:" + pol.Resolve(path)
+	}
+	k := keepingBeside(dsn)
+	if k.besidePath == "" {
+		base := strings.TrimSuffix(pol.Path, filepath.Ext(pol.Path))
+		k.keyPath, k.besidePath = base+".key", base+".checkpoint"
+	}
+	if pol.LedgerOptions.Key != "" {
+		k.keyPath = pol.Resolve(pol.LedgerOptions.Key)
 	}
 	return k
 }

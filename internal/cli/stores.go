@@ -51,7 +51,7 @@ func open(ctx context.Context, pol *policy.Policy, s *policy.Store, lookOnly boo
 	at := fmt.Sprintf("%s:%d:%d: store %s", pol.Path, s.Pos.Line, s.Pos.Column, s.Name)
 	switch s.Kind {
 	case policy.Files:
-		c, err := files.Open(pol.Resolve(s.Target), files.Options{Mount: s.Mount, Marker: s.Marker, CrossMounts: s.CrossMounts})
+		c, err := files.Open(pol.Resolve(s.Target), files.Options{Mount: s.Mount, Marker: s.Marker, CrossMounts: s.CrossMounts, Own: ownFiles(pol)})
 		if err != nil {
 			return nil, nil, usage(at+": the directory cannot be used as a root", "give the path of a directory: files: /app/data")
 		}
@@ -77,6 +77,43 @@ func open(ctx context.Context, pol *policy.Policy, s *policy.Store, lookOnly boo
 	default:
 		return nil, nil, usage(fmt.Sprintf("%s: this version cannot open %s", at, s.Kind), "stores of rows, files and objects can be opened")
 	}
+}
+
+// ownFiles are the files that no rule may take: the policy with its variables,
+// the ledger with its key and checkpoints, and the databases of the stores.
+func ownFiles(pol *policy.Policy) []string {
+	own := []string{pol.Path, pol.Resolve(".env")}
+	database := func(path string) {
+		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+			own = append(own, path+suffix)
+		}
+	}
+	if path, ok := strings.CutPrefix(pol.Ledger, "sqlite:"); ok {
+		path = pol.Resolve(path)
+		database(path)
+		database(path + ".custody")
+		own = append(own, path+".lock", path+".lease.purge")
+	}
+	k := keepingFiles(pol)
+	own = append(own, k.keyPath, k.besidePath)
+	for _, pin := range pol.Checkpoints.Pins {
+		if path, ok := strings.CutPrefix(pin, "file:"); ok {
+			own = append(own, pol.Resolve(path))
+		}
+	}
+	for i := range pol.Stores {
+		path, ok := strings.CutPrefix(databaseBeside(pol, pol.Stores[i].Target), "sqlite:")
+		if pol.Stores[i].Kind != policy.Rows || !ok {
+			continue
+		}
+		path, _, _ = strings.Cut(path, "?")
+		database(path)
+		if rest, url := strings.CutPrefix(path, "///"); url { // SQLAlchemy's form
+			database(rest)
+			database("/" + rest)
+		}
+	}
+	return own
 }
 
 // databaseBeside makes the path of a SQLite database relative to the policy
