@@ -31,8 +31,10 @@ type dialect interface {
 	keyIn(s *stmt, exprs []string, cols []*column, keys []key)
 	textIn(s *stmt, expr string, c, like *column, texts []string)
 	jsonIn(s *stmt, expr string, c *column, path []string, texts []string) bool
-	// lastAfter adds the condition that exprs come after the parameters.
+	// after adds the condition that exprs come after the parameters.
 	after(s *stmt, exprs []string, cols []*column, args []any)
+	// same adds that the expression equals the argument, as after compares them.
+	same(s *stmt, expr string, c *column, arg any)
 
 	anchor(c *column) anchorKind
 	isJSON(c *column) bool

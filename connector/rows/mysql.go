@@ -161,6 +161,10 @@ func (d mysqlDialect) after(s *stmt, exprs []string, cols []*column, args []any)
 	s.add(")")
 }
 
+func (d mysqlDialect) same(s *stmt, expr string, c *column, arg any) {
+	s.add(expr, " = ", d.bind(c, s.arg(d.value(c, arg))))
+}
+
 func (d mysqlDialect) keyIn(s *stmt, exprs []string, cols []*column, keys []key) {
 	if len(keys) == 0 {
 		s.add("1 = 0")

@@ -69,6 +69,10 @@ func (d postgresDialect) after(s *stmt, exprs []string, cols []*column, args []a
 	s.add("(", strings.Join(exprs, ", "), ") > (", strings.Join(places, ", "), ")")
 }
 
+func (d postgresDialect) same(s *stmt, expr string, c *column, arg any) {
+	s.add(expr, " = ", d.bind(c, s.arg(arg)))
+}
+
 func (d postgresDialect) keyIn(s *stmt, exprs []string, cols []*column, keys []key) {
 	lists := make([]string, len(cols))
 	for i, c := range cols {

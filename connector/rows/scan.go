@@ -90,6 +90,7 @@ type pass struct {
 	byAnchor bool // by anchor and key, else by key
 	dated    bool // rows that may lie before the cutoff
 	undated  bool // rows without an anchor, or with one that is no timestamp
+	tied     bool // only rows with the last row's anchor
 }
 
 // Scan implements [connector.Connector].
@@ -182,21 +183,34 @@ func (c *Connector) walk(ctx context.Context, b *binding, p pass, yield func(con
 // chunk reads up to limit rows after last. It returns those that are due or
 // undated, the last row read, and the number of rows read.
 func (b *binding) chunk(ctx context.Context, q querier, p pass, last *row, limit int) (due []*row, end *row, n int, err error) {
+	read := func(p pass) error {
+		width := 0
+		s := b.chunkStmt(p, last, limit-n, &width)
+		return s.each(ctx, q, width, func(v []any) error {
+			r, err := b.take(v)
+			if err != nil {
+				return err
+			}
+			n++
+			end = r
+			if b.interesting(r) {
+				due = append(due, r)
+			}
+			return nil
+		})
+	}
 	end = last
-	width := 0
-	s := b.chunkStmt(p, last, limit, &width)
-	err = s.each(ctx, q, width, func(v []any) error {
-		r, err := b.take(v)
-		if err != nil {
-			return err
+	if p.byAnchor && last != nil {
+		// An index finds the rows that share an anchor, but not the place among
+		// them. Asked for together with those that follow, a million rows that
+		// were imported at one instant would be read again for each chunk.
+		tied := p
+		tied.tied = true
+		if err = read(tied); err != nil || n == limit {
+			return due, end, n, err
 		}
-		n++
-		end = r
-		if b.interesting(r) {
-			due = append(due, r)
-		}
-		return nil
-	})
+	}
+	err = read(p)
 	return due, end, n, err
 }
 
@@ -230,13 +244,20 @@ func (b *binding) chunkStmt(p pass, last *row, limit int, width *int) *stmt {
 	if p.byAnchor {
 		order, cols = append([]string{b.d.orderBy(anchor, b.kind)}, pk...), append([]*column{b.anchor}, cols...)
 	}
-	if last != nil {
-		args := []any(last.key)
-		if p.byAnchor {
-			args = append([]any{last.anchor}, last.key...)
-		}
+	switch {
+	case last == nil:
+	case p.tied:
 		s.add(" AND ")
-		b.d.after(s, order, cols, args)
+		b.d.same(s, order[0], b.anchor, last.anchor)
+		s.add(" AND ")
+		b.d.after(s, pk, b.root.pk, last.key)
+		order = pk
+	case p.byAnchor:
+		s.add(" AND ")
+		b.d.after(s, order[:1], cols[:1], []any{last.anchor})
+	default:
+		s.add(" AND ")
+		b.d.after(s, order, cols, last.key)
 	}
 	return s.add(" ORDER BY ", strings.Join(order, ", "), fmt.Sprintf(" LIMIT %d", limit))
 }

@@ -81,6 +81,10 @@ func (sqliteDialect) after(s *stmt, exprs []string, _ []*column, args []any) {
 	s.add("(", strings.Join(exprs, ", "), ") > (", strings.Join(places, ", "), ")")
 }
 
+func (sqliteDialect) same(s *stmt, expr string, _ *column, arg any) {
+	s.add(expr, " = ", s.arg(arg))
+}
+
 func (sqliteDialect) keyIn(s *stmt, exprs []string, _ []*column, keys []key) {
 	list, plain := jsonKeys(keys)
 	if len(exprs) == 1 {
