@@ -234,8 +234,11 @@ func (rp *rulePlanner) run(ctx context.Context) error {
 			Retain: s.Retain, Cutoff: s.Cutoff, Kept: make(map[connector.Reason]int64),
 			Unreadable: connector.Unreachable, ErrorType: ErrorType(unread),
 		}
-		if errors.Is(unread, fs.ErrPermission) {
+		switch {
+		case errors.Is(unread, fs.ErrPermission):
 			s.Unreadable = connector.NoPermission
+		case errors.Is(unread, fs.ErrInvalid):
+			s.Unreadable = connector.Invalid // the store was reached; the rule does not fit it
 		}
 		return rp.w.back(start)
 	}

@@ -65,6 +65,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -236,6 +237,11 @@ func (c *Connector) binding(ctx context.Context, q *connector.Query) (*binding, 
 // report its findings.
 type FaultError struct{ Findings []connector.Finding }
 
+// Is makes the error one of the policy's words, not of the store:
+// errors.Is(err, fs.ErrInvalid).
+func (e *FaultError) Is(target error) bool { return target == fs.ErrInvalid }
+
+// Error names tables, columns and settings only, never values.
 func (e *FaultError) Error() string {
 	for _, f := range e.Findings {
 		if f.Severity == connector.Fault {

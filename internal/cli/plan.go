@@ -128,8 +128,14 @@ func (a *app) showFaults(ctx context.Context, e *epitaph.Engine, pol *policy.Pol
 	return w.err
 }
 
-// planStatus is 1 when a store could not be looked at.
+// planStatus is 2 when a rule does not fit its store, and 1 when a store could
+// not be looked at.
 func planStatus(p *plan.Plan) error {
+	for i := range p.Rules {
+		if p.Rules[i].Unreadable == connector.Invalid {
+			return ended(StatusUsage)
+		}
+	}
 	for i := range p.Rules {
 		if r := &p.Rules[i]; r.Unreadable != "" || len(r.Unseen) > 0 {
 			return ended(StatusPartly)
@@ -201,6 +207,14 @@ func retainFlag(cmd *cobra.Command, p *policy.Period) {
 	cmd.Flags().Lookup("retain").DefValue = ""
 }
 
+// unreadable says in words why nothing is known of a rule's items.
+func unreadable(why connector.Reason) string {
+	if why == connector.Invalid {
+		return "The rule does not fit its store"
+	}
+	return "Store could not be looked at"
+}
+
 // hintUnreadable follows a rule whose store answered with an error.
 const hintUnreadable = "epitaph check names what stands against it"
 
@@ -212,7 +226,7 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 	}
 	w.linef("Rule %s: %ss in %s, kept %s, cutoff %s", w.bold(r.Rule), r.Kind, r.Store, r.Retain, instant(r.Cutoff))
 	if r.Unreadable != "" {
-		w.linef("  %s (%s, error type %s); nothing is known of its items, and nothing is planned", w.red("Store could not be looked at"), r.Unreadable, r.ErrorType)
+		w.linef("  %s (%s, error type %s); nothing is known of its items, and nothing is planned", w.red(unreadable(r.Unreadable)), r.Unreadable, r.ErrorType)
 		w.linef("  hint: %s", hintUnreadable)
 	} else {
 		w.linef("  Due:        %s of %s", number(r.Due), count(r.Total, r.Kind))

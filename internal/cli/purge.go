@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/epitaph/epitaph"
+	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/plan"
 	"github.com/epitaph/epitaph/policy"
@@ -198,6 +200,8 @@ func reportStatus(r *purge.Report) error {
 		return ended(StatusInterrupted)
 	case r.DryRun && len(r.Stops) > 0:
 		return ended(StatusInterlock)
+	case slices.ContainsFunc(r.Rules, func(rule purge.RuleReport) bool { return rule.Unreadable == connector.Invalid }):
+		return ended(StatusUsage)
 	case r.Errors() > 0 || r.Unknown() > 0 || r.Incidents > 0 || r.Open > 0:
 		return ended(StatusPartly)
 	default:

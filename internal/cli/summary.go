@@ -166,7 +166,7 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 	}
 	w.linef("Rule %s: %ss, kept %s, cutoff %s", w.bold(r.Rule), r.Kind, r.Retain, instant(r.Cutoff))
 	if r.Unreadable != "" {
-		w.linef("  %s (%s, error type %s); nothing was touched", w.red("Store could not be looked at"), r.Unreadable, r.ErrorType)
+		w.linef("  %s (%s, error type %s); nothing was touched", w.red(unreadable(r.Unreadable)), r.Unreadable, r.ErrorType)
 		return
 	}
 	gone := "Gone:   "
