@@ -53,7 +53,7 @@ func sqliteName(path string, reader bool, wait time.Duration) string {
 			// A batch stays in memory until its commit, so that readers of a database
 			// without WAL are not shut out while blobs are being erased; and the WAL
 			// is copied back by flushWAL, not in the middle of a batch.
-			"cache_size(-32768)", "cache_spill(0)", "wal_autocheckpoint(0)")
+			"cache_size(-16384)", "cache_spill(0)", "wal_autocheckpoint(0)")
 	}
 	q["_pragma"] = pragmas
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
