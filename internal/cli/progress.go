@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -41,10 +43,19 @@ func (p *progress) planning(at plan.Progress) {
 		p.bar = p.p.New(0, mpb.SpinnerStyle(), mpb.PrependDecorators(
 			decor.Name("looking at "+at.Rule+" "),
 			decor.CurrentNoUnit("%d"),
-			decor.AverageSpeed(0, " (%.0f/s)"),
+			rate(" (%.0f/s)"),
 		))
 	}
 	p.bar.SetCurrent(at.Scanned)
+}
+
+// rate shows the items for each second since now. Unlike the library's own it
+// does so also for work that was over before the first picture.
+func rate(format string) decor.Decorator {
+	start := time.Now()
+	return decor.Any(func(s decor.Statistics) string {
+		return fmt.Sprintf(format, float64(s.Current)/max(time.Since(start).Seconds(), 0.001))
+	})
 }
 
 // begin starts the bar of a purge.
@@ -55,7 +66,7 @@ func (p *progress) begin(items int64) {
 	p.finish()
 	p.bar = p.p.AddBar(items,
 		mpb.PrependDecorators(decor.Name("purging "), decor.CountersNoUnit("%d / %d")),
-		mpb.AppendDecorators(decor.Percentage(), decor.AverageSpeed(0, "  %.0f/s"), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)),
+		mpb.AppendDecorators(decor.Percentage(), rate("  %.0f/s"), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO)),
 	)
 }
 
