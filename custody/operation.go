@@ -70,6 +70,7 @@ type Operation struct {
 // the unknown action.
 type Refused struct{ Text, Hint string }
 
+// Error says what is wrong with the operation.
 func (r *Refused) Error() string { return r.Text }
 
 func refuse(text, hint string) *Refused { return &Refused{Text: text, Hint: hint} }

@@ -62,6 +62,7 @@ type Fault struct {
 	Then func()
 }
 
+// String names the fault for a failing test: when, of which call, which one.
 func (f Fault) String() string { return fmt.Sprintf("%v of %s %d", f.When, f.Op, f.N) }
 
 // ErrInjected is the cause of a fault that names no other.

@@ -25,10 +25,19 @@ type WrongRegionError struct{ Err error }
 // asked for: an error in disguise, the page of a proxy, half an answer.
 type StrangeAnswerError struct{ Err error }
 
-func (e *DeniedError) Error() string        { return "denied: " + e.Err.Error() }
-func (e *ThrottledError) Error() string     { return "throttled: " + e.Err.Error() }
-func (e *NoBucketError) Error() string      { return "no such bucket: " + e.Err.Error() }
-func (e *WrongRegionError) Error() string   { return "wrong region: " + e.Err.Error() }
+// Error says what is wrong and wraps the cause; only its type may be shown.
+func (e *DeniedError) Error() string { return "denied: " + e.Err.Error() }
+
+// Error says what is wrong and wraps the cause; only its type may be shown.
+func (e *ThrottledError) Error() string { return "throttled: " + e.Err.Error() }
+
+// Error says what is wrong and wraps the cause; only its type may be shown.
+func (e *NoBucketError) Error() string { return "no such bucket: " + e.Err.Error() }
+
+// Error says what is wrong and wraps the cause; only its type may be shown.
+func (e *WrongRegionError) Error() string { return "wrong region: " + e.Err.Error() }
+
+// Error says what is wrong and wraps the cause; only its type may be shown.
 func (e *StrangeAnswerError) Error() string { return "strange answer: " + e.Err.Error() }
 
 // Unwrap gives the cause.
