@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,8 +41,21 @@ type scan struct {
 	layout  *connector.Layout
 	l       lister
 	inner   lister // for trees, while l is in use
-	looks   int
+	ahead   [block]sight
 	scratch []byte
+}
+
+// block is how many names are looked at ahead of the reader, by several
+// goroutines: a look waits for the kernel, on a network for a server.
+const block = 512
+
+// lookers is how many goroutines look.
+const lookers = 4
+
+// sight is what a look at a name saw.
+type sight struct {
+	st unix.Statx_t
+	no errno
 }
 
 // errEnough ends a walk whose reader has stopped.
@@ -115,8 +129,8 @@ func (w *scan) directory(f frame, wait []frame) ([]frame, error) {
 		last := bytes.Clone(w.l.at(w.l.len() - 1).name)
 		wait = append(wait, frame{f.path, f.states, last, f.named})
 	}
-	for i := range w.l.len() {
-		if err := w.name(fd, f, w.l.at(i)); err != nil {
+	for from := 0; from < w.l.len(); from += block {
+		if err := w.names(fd, f, from, min(from+block, w.l.len())); err != nil {
 			return nil, err
 		}
 	}
@@ -174,7 +188,7 @@ func (w *scan) literals(fd int, f frame, names []string, wait []frame) ([]frame,
 		switch {
 		case isType(&st, unix.S_IFDIR) && w.g.item(f.states, e.name, true), isType(&st, unix.S_IFREG):
 			e.typ = unix.DT_UNKNOWN
-			if err := w.name(fd, f, e); err != nil {
+			if err := w.name(fd, f, e, &sight{st: st}); err != nil {
 				return nil, err
 			}
 		case isType(&st, unix.S_IFDIR) && len(ss) > 0:
@@ -190,33 +204,62 @@ func (w *scan) literals(fd int, f frame, names []string, wait []frame) ([]frame,
 	return wait, nil
 }
 
-// name looks at one name and yields it when it is an item that is due.
-func (w *scan) name(fd int, f frame, e entry) error {
-	if w.looks++; w.looks%256 == 0 {
-		if err := w.ctx.Err(); err != nil {
+// names looks at the listed names from from to before to, and yields in their
+// order those that are items and due.
+func (w *scan) names(fd int, f frame, from, to int) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	n := to - from
+	each := max((n+lookers-1)/lookers, 32)
+	var wg sync.WaitGroup
+	look := func(k, end int) {
+		for ; k < end; k++ {
+			if e := w.l.at(from + k); w.item(f, e) {
+				w.ahead[k].no = statx(fd, e.terminated(), 0, &w.ahead[k].st)
+			}
+		}
+	}
+	for k := each; k < n; k += each {
+		wg.Go(func() { look(k, min(k+each, n)) })
+	}
+	look(0, min(each, n))
+	wg.Wait()
+	for k := range n {
+		if err := w.name(fd, f, w.l.at(from+k), &w.ahead[k]); err != nil {
 			return err
 		}
 	}
-	file, whole := w.g.item(f.states, e.name, false), w.g.item(f.states, e.name, true)
-	if e.typ == unix.DT_DIR && !whole || e.typ == unix.DT_REG && !file || !file && !whole {
+	return nil
+}
+
+// item reports whether a listed name can be an item.
+func (w *scan) item(f frame, e entry) bool {
+	file := e.typ != unix.DT_DIR && w.g.item(f.states, e.name, false)
+	return file || e.typ != unix.DT_REG && w.g.item(f.states, e.name, true)
+}
+
+// name yields a name that was seen when it is an item that is due.
+func (w *scan) name(fd int, f frame, e entry, seen *sight) error {
+	if !w.item(f, e) {
 		return nil
 	}
 	if f.path == "" && w.r.c.o.Marker != "" && string(e.name) == w.r.c.o.Marker {
 		return nil
 	}
-	var st unix.Statx_t
-	switch no := statx(fd, e.terminated(), 0, &st); {
+	st := &seen.st
+	switch no := seen.no; {
 	case no == unix.ENOENT:
 		return nil // it went away since it was listed
 	case no != 0:
 		return fmt.Errorf("look at name: %w", no)
 	case st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 && !w.r.cross:
 		return nil // it lies on another file system
-	case w.r.own[inode{device(&st), st.Ino}]:
+	case w.r.own[inode{device(st), st.Ino}]:
 		return nil // it is the program's or a store's own
-	case file && isType(&st, unix.S_IFREG):
-		return w.file(f, e, &st)
-	case whole && isType(&st, unix.S_IFDIR):
+	case isType(st, unix.S_IFREG) && w.g.item(f.states, e.name, false):
+		return w.file(f, e, st)
+	case isType(st, unix.S_IFDIR) && w.g.item(f.states, e.name, true):
 		return w.tree(fd, f, e)
 	}
 	return nil
