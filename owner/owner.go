@@ -19,7 +19,8 @@ import (
 )
 
 // Process is one process, that of an application that answers for a session or
-// a file. The zero Process is nobody. It holds no personal data.
+// a file. The zero Process is nobody. But for the path of a lease it holds no
+// personal data.
 type Process struct {
 	Host string `json:"host,omitempty"`
 	// Boot is the kernel's boot id.
@@ -29,6 +30,8 @@ type Process struct {
 	Start int64 `json:"start,omitempty"`
 	// Space is the process namespace in which PID counts.
 	Space int64 `json:"space,omitempty"`
+	// Lease is asked where the process cannot be seen. It is no fact of an entry.
+	Lease Lease `json:"-"`
 }
 
 // firstSpace is the namespace of the host itself; proc_ns.h, PROC_PID_INIT_INO.
@@ -93,8 +96,18 @@ func pathless(err error) error {
 	return err
 }
 
-// Life says what the process me can know of o.
+// Life says what the process me can know of o: by the process, and where that
+// cannot be seen but runs on the same kernel, by the lease.
 func (me Process) Life(o Process) Life {
+	l := me.seen(o)
+	if l == Unknown && o.Lease != (Lease{}) && o.Boot != "" && o.Boot == me.Boot {
+		return o.Lease.life()
+	}
+	return l
+}
+
+// seen says what is known of the process itself.
+func (me Process) seen(o Process) Life {
 	switch {
 	case o.PID <= 0 || o.Boot == "" || me.Boot == "":
 		return Unknown
