@@ -54,8 +54,9 @@ type Connector interface {
 	// transaction that Erase commits, so that an item the store would refuse is
 	// refused here, before any part of it has been touched. The result of a
 	// claimed item is Present with reason Eligible; every other result means
-	// that the item is not claimed and says why. The claim is never nil, must
-	// be released, and may be used by one goroutine at a time.
+	// that the item is not claimed and says why: Set, with Query.Then, that its
+	// row has those values already. The claim is never nil, must be released, and
+	// may be used by one goroutine at a time.
 	Claim(ctx context.Context, q *Query, items []Item) (Claim, []Result)
 }
 
@@ -63,8 +64,10 @@ type Connector interface {
 type Claim interface {
 	// Erase erases the claimed items at the given indexes of the claimed list
 	// and looks again. It is called at most once. Results are in the order of
-	// which; Gone means seen to be gone after a durable erasure. An index that
-	// was not claimed is answered Unknown and left alone.
+	// which; Gone means seen to be gone after a durable erasure. With Query.Then
+	// the rows are set instead, and Present with reason Set means seen to be there
+	// with those values after a durable update. An index that was not claimed is
+	// answered Unknown and left alone.
 	Erase(ctx context.Context, which []int) Erased
 
 	// Release lets go of all that was not erased, leaving it as it was. It is
@@ -141,6 +144,7 @@ const (
 	Refused      Reason = "REFUSED"       // the store refused to let it go (constraint, trigger, immutable file)
 	Missing      Reason = "MISSING"       // not there when first looked for; nobody here erased it
 	Erasure      Reason = "GONE"          // erased by us, and seen to be gone
+	Set          Reason = "SET"           // the row stays, and has the values of Query.Then
 )
 
 // Result is what is known of one thing after a look or an act.
@@ -155,9 +159,10 @@ type Result struct {
 	Err error
 	// Kept is filled by Claim for items with values: Kept[w][k] reports that the
 	// thing named by Item.Values[w][k] is still referenced by a row that
-	// survives this claim and must stay (reason Shared). Nil means none. A store
-	// that can tell fills it for items that are Gone too, for whoever finishes
-	// the work of a run that was cut off.
+	// survives this claim and must stay (reason Shared). Nil means none. Rows that
+	// Query.Then keeps count as if the items went: what belongs to a claimed item
+	// needs nothing any more. A store that can tell fills it for items that are
+	// Gone too, for whoever finishes the work of a run that was cut off.
 	Kept [][]bool
 }
 
@@ -207,10 +212,45 @@ type Query struct {
 	CrossMounts bool
 }
 
+	// Then, unless empty, keeps the root rows: Erase sets these columns instead of
+	// deleting anything, and no row of another table goes either. A row that has
+	// all these values already is no item: Scan passes over it and does not count
+	// it, and Claim answers Set. Connectors without tables refuse it.
+	Then []Setting
 // AnchorKind says where the instant that starts an item's clock is read.
 type AnchorKind uint8
 
 // The kinds of anchor.
+// Setting is a column of the root with the value it is to have.
+type Setting struct {
+	Column string
+	Value  Value
+}
+
+// ValueKind says what a Value is.
+type ValueKind uint8
+
+// The kinds of value.
+const (
+	NullValue   ValueKind = iota // NULL; the zero Value
+	BoolValue                    // Text is "true" or "false"
+	NumberValue                  // Text is a decimal number without exponent: "-12.50"
+	TextValue                    // Text is the text
+	// NowValue is the instant of the claim. A column that holds any instant has
+	// it already.
+	NowValue
+)
+
+// Value is a constant, or the present instant.
+type Value struct {
+	Kind ValueKind
+	Text string
+	// Zone, with NowValue, is the zone of the wall clock that a column without a
+	// zone of its own gets. Nil: the column must carry its own, or be text, which
+	// then gets one.
+	Zone *time.Location
+}
+
 const (
 	AnchorColumn   AnchorKind = iota // a timestamp, date or text column
 	AnchorModified                   // modification time of a file, last-modified of an object

@@ -21,6 +21,7 @@ func (r *Rule) Query(cutoff time.Time) *connector.Query {
 		Hold:        r.Hold,
 		InUse:       r.InUse,
 		Links:       r.Links,
+		Then:        r.Then,
 		CrossMounts: r.CrossMounts,
 	}
 	for _, p := range r.Parts {

@@ -33,13 +33,17 @@ func (p *Policy) Canonical() []byte {
 	}
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		rules[r.Name] = object{
+		rule := object{
 			"purpose": r.Purpose, "kind": r.Kind, "enabled": r.Enabled, "retain": r.Retain.String(),
 			"store": r.Store, "store_kind": r.StoreKind, "collection": r.Collection,
 			"anchor": canonicalAnchor(r.Anchor),
 			"where":  r.Where, "hold": r.Hold, "in_use": r.InUse,
 			"parts": canonicalParts(r.Parts), "links": canonicalLinks(r.Links), "limits": canonicalLimits(r.Limits),
 		}
+		if len(r.Then) > 0 {
+			rule["then"] = canonicalThen(r.Then)
+		}
+		rules[r.Name] = rule
 	}
 	text, err := json.Marshal(object{
 		"version": 1, "ledger": withoutCredentials(p.Ledger), "stores": stores, "rules": rules,
@@ -125,6 +129,18 @@ func zoneName(a connector.Anchor) string {
 // Where it is not sure it takes out more rather than less.
 func withoutCredentials(dsn string) string {
 	head, query, hasQuery := strings.Cut(dsn, "?")
+func canonicalThen(settings []connector.Setting) map[string]any {
+	then := map[string]any{}
+	for _, s := range settings {
+		one := map[string]any{"kind": int(s.Value.Kind), "text": s.Value.Text}
+		if s.Value.Zone != nil {
+			one["zone"] = s.Value.Zone.String()
+		}
+		then[s.Column] = one
+	}
+	return then
+}
+
 	if scheme, rest, ok := strings.Cut(head, "://"); ok {
 		head = scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 	} else if at := strings.LastIndexByte(head, '@'); at >= 0 && strings.Contains(head[:at], ":") && !strings.HasPrefix(head, "sqlite:") {

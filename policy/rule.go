@@ -97,6 +97,9 @@ type Rule struct {
 	Links      []connector.Link
 	// CrossMounts is that of the rule's store.
 	CrossMounts bool
+	// Then, unless empty, keeps the rows of the rule and those of Links, and sets
+	// these columns when the parts are gone, in the order of their names.
+	Then []connector.Setting
 	Limits      Limits // the policy's, with the rule's own on top and defaults filled in
 	Pos         Pos
 }

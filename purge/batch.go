@@ -3,6 +3,7 @@ package purge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
@@ -25,6 +26,7 @@ type batch struct {
 	*work
 	intent int64 // number of the intent in the ledger
 	old    bool  // the intent is of an earlier run
+	kept   bool  // and it was to set the rows, not to erase them
 	units  []unit
 	things map[plan.Thing]*thing
 	order  []*thing // in the order in which the items first name them
@@ -134,10 +136,15 @@ func (u *unit) drop(r connector.Result) {
 	u.res = r
 }
 
+// done reports an item whose root is as it is to be: gone, or there and set.
+func (u *unit) done() bool {
+	return u.res.State == connector.Gone || u.res.State == connector.Present && u.res.Reason == connector.Set
+}
+
 // half reports that some of the item is gone by our hand, or may be, while its
-// root is still there or unknown.
+// root is not as it is to be, or unknown.
 func (u *unit) half() bool {
-	if u.res.State == connector.Gone {
+	if u.done() {
 		return false
 	}
 	if u.erasing && u.res.State == connector.Unknown {
@@ -315,6 +322,9 @@ func (b *batch) intentEntry(units []unit, at time.Time) ledger.Entry {
 	} else {
 		e.Facts = []ledger.Fact{ledger.Hash("policy", b.policy.Hash), ledger.Instant("cutoff", b.sum.Cutoff), ledger.Instant("as_of", b.plan.AsOf)}
 	}
+	if b.keeps() {
+		e.Facts = append(slices.Clip(e.Facts), ledger.Code(thenFact, thenUpdate))
+	}
 	return e
 }
 
@@ -363,9 +373,12 @@ func (b *batch) claimRoots(ctx context.Context) (claim, []int) {
 		case free(r):
 			u.claimed = true
 			u.share(r.Kept)
+			b.keepShared(u)
 		case r.State == connector.Gone && b.old:
 			u.share(r.Kept) // left on purpose, where the store can still say so
-			u.drop(u.rootGone())
+			u.drop(b.rootGone(u))
+		case r.Reason == connector.Set:
+			u.drop(b.rootSet(u))
 		case r.State == connector.Gone:
 			u.drop(connector.Result{State: connector.Gone, Reason: connector.Missing})
 		case r.State == connector.Unknown:
@@ -420,6 +433,7 @@ func (b *batch) eraseParts(ctx context.Context) {
 			b.claimedPart(g[i], r)
 		}
 	}
+	b.keepTogether()
 	for _, h := range claims {
 		var which []int
 		for i, t := range h.things {
@@ -538,7 +552,8 @@ func settled(answer, now connector.Result, print connector.Fingerprint) connecto
 }
 
 // eraseRoots erases the roots of the items whose parts are all gone, missing or
-// shared, lets go of the others, and looks again where no answer came.
+// shared, or sets them; lets go of the others, and looks again where no answer
+// came.
 func (b *batch) eraseRoots(ctx context.Context, roots claim, index []int) {
 	var which []int
 	for k, i := range index {
@@ -563,6 +578,13 @@ func (b *batch) eraseRoots(ctx context.Context, roots claim, index []int) {
 		u.out = true
 	}
 	roots.release()
+	if b.keeps() {
+		for n, r := range b.reclaim(ctx, lost) {
+			u := &b.units[lost[n]]
+			u.res = settledSet(u.res, r)
+		}
+		return
+	}
 	for n, r := range b.stores[b.rule.Store].probe(ctx, at) {
 		u := &b.units[lost[n]]
 		u.res = settled(u.res, r, u.it.Print)

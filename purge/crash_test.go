@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -107,7 +109,7 @@ func (w *world) truth() truth {
 		for i, r := range e.Results {
 			out.Items[intents[e.Refers].Items[i].Locator] = fmt.Sprintf("%d %s", r.State, r.Reason)
 		}
-		for _, name := range []string{"gone", "parts.gone", "bytes"} {
+		for _, name := range []string{"gone", "set", "parts.gone", "bytes"} {
 			n, _ := e.Int(name)
 			out.Counts[name] += n
 		}
@@ -145,8 +147,7 @@ func (c cutPoint) String() string {
 }
 
 // cutPoints lists every place of an uninterrupted run.
-func cutPoints(t *testing.T) []cutPoint {
-	w := newWorld(t)
+func cutPoints(t *testing.T, w *world) []cutPoint {
 	populate(w)
 	p := w.plan()
 	app, disk := connectortest.NewFaulty(t, w.app), connectortest.NewFaulty(t, w.disk)
@@ -176,15 +177,40 @@ func cutPoints(t *testing.T) []cutPoint {
 // that the dead run erased called MISSING, and with shared parts erased.
 func TestCrashAnywhereAndRunAgain(t *testing.T) {
 	t.Parallel()
-	whole := newWorld(t)
+	crashAnywhere(t, newWorld, 0)
+}
+
+// The same where the records stay and say that their blobs are gone: whatever
+// happened, none says so too early. The one with a blob that has to stay is due
+// at each run.
+//
+// Seen to fail with rows set that have a blob left, and with a row that the dead
+// run set taken for one that somebody else did.
+func TestCrashAnywhereAndRunAgainWithThen(t *testing.T) {
+	t.Parallel()
+	crashAnywhere(t, newKeepingWorld, 1)
+}
+
+// contents is all that lies in a store, but for the numbers of versions.
+func contents(m *connectortest.Memory) string {
+	var b strings.Builder
+	for _, at := range m.Locators() {
+		r, _ := m.Get(at)
+		fmt.Fprintf(&b, "%s %+v\n", at, r)
+	}
+	return b.String()
+}
+
+func crashAnywhere(t *testing.T, fresh func(testing.TB) *world, stay int64) {
+	whole := fresh(t)
 	extra := populate(whole)
 	whole.mustRun(whole.plan())
 	whole.whole(extra...)
 	want := whole.truth()
-	for _, point := range cutPoints(t) {
+	for _, point := range cutPoints(t, fresh(t)) {
 		t.Run(point.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := fresh(t)
 			populate(w)
 			p := w.plan()
 			fired := w.die(t, p, point)
@@ -193,10 +219,10 @@ func TestCrashAnywhereAndRunAgain(t *testing.T) {
 			}
 			again := w.mustRun(w.plan())
 			w.whole(extra...)
-			if d := cmp.Diff(whole.app.Dump(), w.app.Dump()); d != "" {
+			if d := cmp.Diff(contents(whole.app), contents(w.app)); d != "" {
 				t.Errorf("records (-uninterrupted +crashed):\n%s", d)
 			}
-			if d := cmp.Diff(whole.disk.Dump(), w.disk.Dump()); d != "" {
+			if d := cmp.Diff(contents(whole.disk), contents(w.disk)); d != "" {
 				t.Errorf("blobs (-uninterrupted +crashed):\n%s", d)
 			}
 			if d := cmp.Diff(want, w.truth()); d != "" {
@@ -207,7 +233,8 @@ func TestCrashAnywhereAndRunAgain(t *testing.T) {
 			if left := w.leftBehind(again.Run); again.Errors() != 0 || again.Incidents != left || again.Open != 0 {
 				t.Errorf("second run: %d errors, %d incidents, want %d, %d open", again.Errors(), again.Incidents, left, again.Open)
 			}
-			if third := w.mustRun(w.plan()); third.Resumed != 0 || rule(t, third, "transcripts").Items != 0 {
+			w.now = w.now.Add(time.Minute) // else what stays makes the same plan again
+			if third := w.mustRun(w.plan()); third.Resumed != 0 || rule(t, third, "transcripts").Items != stay {
 				t.Errorf("a third run still finds something: %+v", third)
 			}
 		})
@@ -256,17 +283,27 @@ func (w *world) die(t *testing.T, p *plan.Plan, point cutPoint) (fired func() bo
 // comes. (Promises 1, 2 and 10.)
 func TestLostRepliesAreSettledByLooking(t *testing.T) {
 	t.Parallel()
-	whole := newWorld(t)
+	loseReplies(t, newWorld)
+}
+
+// The same where the records stay.
+func TestLostRepliesAreSettledByLookingWithThen(t *testing.T) {
+	t.Parallel()
+	loseReplies(t, newKeepingWorld)
+}
+
+func loseReplies(t *testing.T, fresh func(testing.TB) *world) {
+	whole := fresh(t)
 	extra := populate(whole)
 	whole.mustRun(whole.plan())
 	want := whole.truth()
-	for _, point := range cutPoints(t) {
+	for _, point := range cutPoints(t, fresh(t)) {
 		if point.store == "" {
 			continue // a ledger that fails ends the run
 		}
 		t.Run(point.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := fresh(t)
 			populate(w)
 			p := w.plan()
 			stores := w.stores
@@ -280,7 +317,7 @@ func TestLostRepliesAreSettledByLooking(t *testing.T) {
 			w.stores = stores
 			again := w.mustRun(w.plan())
 			w.whole(extra...)
-			if d := cmp.Diff(whole.app.Dump()+whole.disk.Dump(), w.app.Dump()+w.disk.Dump()); d != "" {
+			if d := cmp.Diff(contents(whole.app)+contents(whole.disk), contents(w.app)+contents(w.disk)); d != "" {
 				t.Errorf("stores (-undisturbed +disturbed):\n%s", d)
 			}
 			if d := cmp.Diff(want, w.truth()); d != "" {

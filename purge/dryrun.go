@@ -43,6 +43,10 @@ func DryRun(ctx context.Context, pol *policy.Policy, p *plan.Plan, c Config) (Re
 func (r *run) would(ctx context.Context, s *plan.RuleSummary, rep *RuleReport) {
 	names := familyOf(s.Kind)
 	state := stateDone
+	count := &rep.Gone
+	if rep.Keeps {
+		count = &rep.Set
+	}
 	now := r.clock()
 	seen := make(map[plan.Thing]bool)
 	rep.Done = true
@@ -69,7 +73,7 @@ func (r *run) would(ctx context.Context, s *plan.RuleSummary, rep *RuleReport) {
 		clear(seen)
 		for i := range batch {
 			it := &batch[i]
-			rep.Gone++
+			*count++
 			rep.Bytes += it.Bytes
 			files := int64(0)
 			for _, p := range it.Parts {

@@ -33,29 +33,32 @@ const (
 
 	RecordCandidate EventName = "record_purge_candidate"
 	RecordPurged    EventName = "record_purged"
+	RecordSet       EventName = "record_set"
 	RecordKept      EventName = "record_purge_kept"
 	RecordFailed    EventName = "record_purge_failed"
 	ExportCandidate EventName = "export_purge_candidate"
 	ExportPurged    EventName = "export_orphan_purged"
+	ExportSet       EventName = "export_set"
 	ExportKept      EventName = "export_purge_kept"
 	ExportFailed    EventName = "export_purge_failed"
 	ItemCandidate   EventName = "item_purge_candidate"
 	ItemPurged      EventName = "item_purged"
+	ItemSet         EventName = "item_set"
 	ItemKept        EventName = "item_purge_kept"
 	ItemFailed      EventName = "item_purge_failed"
 )
 
 // family is the set of event names for a rule's kind.
-type family struct{ candidate, purged, kept, failed EventName }
+type family struct{ candidate, purged, set, kept, failed EventName }
 
 func familyOf(kind string) family {
 	switch kind {
 	case "record":
-		return family{RecordCandidate, RecordPurged, RecordKept, RecordFailed}
+		return family{RecordCandidate, RecordPurged, RecordSet, RecordKept, RecordFailed}
 	case "export":
-		return family{ExportCandidate, ExportPurged, ExportKept, ExportFailed}
+		return family{ExportCandidate, ExportPurged, ExportSet, ExportKept, ExportFailed}
 	default:
-		return family{ItemCandidate, ItemPurged, ItemKept, ItemFailed}
+		return family{ItemCandidate, ItemPurged, ItemSet, ItemKept, ItemFailed}
 	}
 }
 

@@ -23,10 +23,18 @@ import (
 //   - no live pointer to a dead blob, unless it is in the ledger as an incident;
 //   - no blob of ours without a pointer, unless somebody else took its record;
 //   - nothing is counted as gone that somebody else took, or twice.
+//
+// Where the rule keeps its rows, set stands for gone: none is set of which a blob
+// is there, and all that are due and free are set at the end.
 func TestModel(t *testing.T) {
 	t.Parallel()
+	t.Run("erase", func(t *testing.T) { t.Parallel(); model(t, newWorld) })
+	t.Run("set", func(t *testing.T) { t.Parallel(); model(t, newKeepingWorld) })
+}
+
+func model(t *testing.T, fresh func(testing.TB) *world) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(t)
+		w := fresh(t)
 		w.stores["app"] = rowsLike{w.app}
 		defer w.ledger.Close()
 		w.config.Workers = rapid.IntRange(1, 4).Draw(rt, "workers")
@@ -63,7 +71,7 @@ func TestModel(t *testing.T) {
 		}
 		for range 2 {
 			rep := w.mustRun(w.plan("transcripts"))
-			gone += rule(t, rep, "transcripts").Gone
+			gone += rule(t, rep, "transcripts").Gone + rule(t, rep, "transcripts").Set
 			if rep.Errors() != 0 {
 				rt.Fatalf("an undisturbed run has errors: %+v", rep)
 			}
@@ -72,7 +80,8 @@ func TestModel(t *testing.T) {
 		if w.open() != 0 {
 			rt.Fatal("an intent is open at the end")
 		}
-		if counted := w.truth().Counts["gone"]; counted < gone || counted > int64(n) {
+		counts := w.truth().Counts
+		if counted := counts["gone"] + counts["set"]; counted < gone || counted > int64(n) {
 			rt.Fatalf("the ledger counts %d records as gone, the reports %d of %d", counted, gone, n)
 		}
 	})
@@ -148,7 +157,7 @@ func disturbedRun(rt *rapid.T, t *testing.T, w *world, p *plan.Plan) int64 {
 	if len(rep.Rules) == 0 {
 		return 0
 	}
-	return rep.Rules[0].Gone
+	return rep.Rules[0].Gone + rep.Rules[0].Set
 }
 
 // quietTB takes the cleanup of a Faulty whose fault need not strike: the place is
@@ -167,18 +176,25 @@ func checkModel(rt *rapid.T, w *world, n int, mustStay, touched map[connector.Lo
 	for i := range n {
 		at := connector.Locator(fmt.Sprintf("transcripts/%05d", i))
 		r, there := w.app.Get(at)
-		if mustStay[at] && !there {
-			rt.Fatalf("%s is gone and had to stay", at)
+		keeps := len(w.policy.Rules[0].Then) > 0
+		if mustStay[at] && (!there || r.Set && !touched[at]) {
+			rt.Fatalf("%s is gone or set and had to stay: %+v", at, r)
 		}
-		if !mustStay[at] && there {
+		if !mustStay[at] && there && !r.Set {
 			rt.Fatalf("%s is due and is still there: %+v", at, r)
+		}
+		if keeps && !there && !touched[at] {
+			rt.Fatalf("%s is gone, and was only to be set", at)
 		}
 		if !there {
 			continue
 		}
 		for _, t := range r.Values[0] {
 			pointed[blob(t[0])] = true
-			if !w.disk.Has(blob(t[0])) && !(touched[at] && incident[string(at)]) {
+			switch has := w.disk.Has(blob(t[0])); {
+			case has && r.Set:
+				rt.Fatalf("%s says that its blobs are gone, and one is there", at)
+			case !has && !r.Set && !(touched[at] && incident[string(at)]):
 				rt.Fatalf("%s points to a dead blob, and no incident says so", at)
 			}
 		}

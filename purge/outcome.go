@@ -74,7 +74,7 @@ func (b *batch) record(ctx context.Context) error {
 // open reports an item that a later run must finish: half gone, or, of an earlier
 // run, not known.
 func (b *batch) open(u *unit) bool {
-	if u.res.State == connector.Gone || u.sealedOff || b.final(u) {
+	if u.done() || u.sealedOff || b.final(u) {
 		return false
 	}
 	if u.half() || b.old && u.res.State == connector.Unknown {
@@ -234,6 +234,8 @@ func (b *batch) tell(of *batch) {
 		switch {
 		case u.res.State == connector.Gone && u.res.Reason == connector.Erasure:
 			b.voice.say(slog.LevelInfo, names.purged, append(fields, text("reason", "retention_expired"), num("files_deleted", u.filesGone()))...)
+		case u.done() && u.res.Reason == connector.Set:
+			b.voice.say(slog.LevelInfo, names.set, append(fields, text("reason", "retention_expired"), num("files_deleted", u.filesGone()))...)
 		case u.res.State == connector.Gone || !u.failed():
 			b.voice.say(slog.LevelWarn, names.kept, append(fields, text("reason", code(string(u.res.Reason))))...)
 		default:

@@ -436,7 +436,7 @@ func TestStopEndsAfterTheRunningBatch(t *testing.T) {
 // settles what was under way.
 func TestCancelAtOnce(t *testing.T) {
 	t.Parallel()
-	for _, point := range cutPoints(t) {
+	for _, point := range cutPoints(t, newWorld(t)) {
 		if point.store == "" {
 			continue
 		}

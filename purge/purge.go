@@ -9,7 +9,8 @@
 //     half done under the same rules; those are finished first.
 //   - No effect without a durable intent, and no count without a durable outcome.
 //   - A row goes only after everything it points to is gone, is shared with a row
-//     that stays, or was seen not to be there.
+//     that stays, or was seen not to be there. Where the rule keeps its rows, one is
+//     set only after everything it points to is gone or was seen not to be there.
 //   - What was not looked at is unknown, and an answer that was lost is settled by
 //     looking again.
 //   - A failure of one item, batch, store or rule leaves the others running; a
@@ -250,7 +251,7 @@ type Failure struct {
 }
 
 // RuleReport is what a run did for one rule. In a dry run Gone, PartsGone and
-// Bytes are what would go.
+// Bytes are what would go, and Set what would be set.
 type RuleReport struct {
 	Rule  string
 	Kind  string
@@ -279,6 +280,10 @@ type RuleReport struct {
 	PartsGone    int64 // parts seen to be gone, erased by us; one for each blob
 	ObjectsGone  int64 // those of PartsGone that were in object stores
 	PartsShared  int64 // parts that a surviving row still references
+	// Keeps says that the rule sets its rows instead of erasing them. Set counts
+	// those seen to be there and set by us, after their parts were gone.
+	Keeps bool
+	Set   int64
 	PartsMissing int64 // parts that were not there; not deletions
 	Bytes        int64 // of the items and parts that are gone
 	// Items is how many the plan would take.

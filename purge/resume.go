@@ -36,6 +36,8 @@ func (r *run) resumeIntent(ctx context.Context, e ledger.Entry, s *plan.RuleSumm
 	}
 	w.query = rule.Query(r.resumeCutoff(e, s))
 	b := &batch{work: w, intent: e.Number, old: true, things: make(map[plan.Thing]*thing)}
+	then, _ := e.Code(thenFact)
+	b.kept = then == thenUpdate
 	for _, it := range e.Items {
 		b.remember(it)
 	}
@@ -121,12 +123,19 @@ func (b *batch) lookAtRoots(ctx context.Context, enabled bool) {
 			index = append(index, i)
 		}
 	}
-	for n, r := range b.stores[b.rule.Store].probe(ctx, at) {
+	rs := b.stores[b.rule.Store].probe
+	if b.keeps() {
+		rs = func(ctx context.Context, _ []connector.Locator) []connector.Result { return b.reclaim(ctx, index) }
+	}
+	for n, r := range rs(ctx, at) {
 		u := &b.units[index[n]]
 		switch r.State {
 		case connector.Gone:
-			u.drop(u.rootGone())
+			u.drop(b.rootGone(u))
 		case connector.Present:
+			if r.Reason == connector.Set {
+				u.drop(b.rootSet(u))
+			}
 			u.keep(connector.Result{State: connector.Present, Reason: connector.NotDue})
 		default:
 			u.drop(connector.Result{Reason: or(r.Reason, connector.Unreachable), Err: r.Err})
@@ -136,8 +145,11 @@ func (b *batch) lookAtRoots(ctx context.Context, enabled bool) {
 
 // rootGone says whose hand took a root that an open intent names. Parts go
 // before their root: as long as all of them are there that were to go, it was
-// not ours.
-func (u *unit) rootGone() connector.Result {
+// not ours, nor where the intent was to set it.
+func (b *batch) rootGone(u *unit) connector.Result {
+	if b.kept {
+		return connector.Result{State: connector.Gone, Reason: connector.Missing}
+	}
 	left, gone := false, false
 	for j := range u.parts {
 		p := &u.parts[j]

@@ -34,6 +34,9 @@ const (
 
 	stoppedByClock = "stopped.clock"
 
+	thenFact   = "then" // of an intent to set rows
+	thenUpdate = "update"
+
 	leaseName     = "purge"
 	lastWords     = 10 * time.Second // for what must be written though the context has ended
 	mostFactRules = 200              // rules whose periods fit into one entry
@@ -130,7 +133,11 @@ func newRun(mode string, pol *policy.Policy, p *plan.Plan, c Config) (*run, erro
 	r.voice = voice{observe: c.Observe, run: safe(r.id), request: requestOf(c.Ledger, c.RequestID)}
 	r.report = Report{Run: r.id, DryRun: mode == modeDryRun, PlanDigest: p.Digest, PolicyHash: pol.Hash, AsOf: p.AsOf, Started: r.start}
 	for i := range p.Rules {
-		r.report.Rules = append(r.report.Rules, newRuleReport(&p.Rules[i], c.Ledger))
+		rep := newRuleReport(&p.Rules[i], c.Ledger)
+		if rule, ok := pol.Rule(rep.Rule); ok {
+			rep.Keeps = len(rule.Then) > 0
+		}
+		r.report.Rules = append(r.report.Rules, rep)
 	}
 	return r, nil
 }
@@ -326,7 +333,11 @@ func (r *run) batches(ctx context.Context, s *plan.RuleSummary, rep *RuleReport)
 	var g errgroup.Group
 	g.SetLimit(r.c.Workers)
 	all := true
-	for items, err := range r.plan.Batches(s.Rule, r.c.Batch) {
+	batches := r.plan.Batches
+	if w.keeps() {
+		batches = r.plan.Together
+	}
+	for items, err := range batches(s.Rule, r.c.Batch) {
 		if err != nil {
 			r.fail(fmt.Errorf("read plan: %w", err))
 		}

@@ -73,6 +73,10 @@ func (rep *RuleReport) count(b *batch) {
 			rep.Gone++
 			rep.Bytes += u.it.Bytes
 		case connector.Present:
+			if u.done() {
+				rep.Set++
+				continue
+			}
 			rep.Kept[u.res.Reason]++
 			if u.failed() {
 				rep.Errors++
@@ -149,6 +153,9 @@ func (rep *RuleReport) facts(mode string) []ledger.Fact {
 		ledger.Int("unknown", rep.Unknown), ledger.Int("errors", rep.Errors), ledger.Int(would+"bytes", rep.Bytes),
 		ledger.Int(would+"parts.gone", rep.PartsGone), ledger.Int("parts.shared", rep.PartsShared), ledger.Int("parts.missing", rep.PartsMissing),
 	}
+	if rep.Keeps || rep.Set > 0 {
+		facts = append(facts, ledger.Int(would+"set", rep.Set))
+	}
 	for _, r := range slices.Sorted(maps.Keys(rep.Kept)) {
 		facts = append(facts, ledger.Int(ledger.SafeCode("kept."+string(r)), rep.Kept[r]))
 	}
@@ -164,6 +171,8 @@ func totals(rep *Report, mode string) []ledger.Fact {
 	for i := range rep.Rules {
 		r := &rep.Rules[i]
 		sum.Gone += r.Gone
+		sum.Set += r.Set
+		sum.Keeps = sum.Keeps || r.Keeps
 		sum.Missing += r.Missing
 		sum.Unknown += r.Unknown
 		sum.Errors += r.Errors
@@ -206,13 +215,16 @@ func (r *run) heartbeat(ctx context.Context, s *plan.RuleSummary, rep *RuleRepor
 	for _, n := range rep.Kept {
 		kept += n
 	}
-	gone, files := "gone", "files_deleted"
+	gone, set, files := "gone", "set", "files_deleted"
 	if r.mode == modeDryRun {
-		gone, files = "would_go", "files_would_go"
+		gone, set, files = "would_go", "would_set", "files_would_go"
 	}
-	r.voice.say(level(rep.Errors), RuleCompleteEvent, text("rule", code(s.Rule)), text("kind", code(s.Kind)), num("due", rep.Due),
-		num(gone, rep.Gone), num("kept", kept), num("unknown", rep.Unknown), num("missing", rep.Missing), num("errors", rep.Errors),
-		num(files, rep.PartsGone), num("undated", rep.Undated), text("state", code(state)))
+	fields := []field{text("rule", code(s.Rule)), text("kind", code(s.Kind)), num("due", rep.Due), num(gone, rep.Gone)}
+	if rep.Keeps {
+		fields = append(fields, num(set, rep.Set))
+	}
+	r.voice.say(level(rep.Errors), RuleCompleteEvent, append(fields, num("kept", kept), num("unknown", rep.Unknown), num("missing", rep.Missing), num("errors", rep.Errors),
+		num(files, rep.PartsGone), num("undated", rep.Undated), text("state", code(state)))...)
 }
 
 func level(errors int64) slog.Level {
@@ -224,9 +236,12 @@ func level(errors int64) slog.Level {
 
 // sayEnd is the run's last event, with the recorder's counters.
 func (r *run) sayEnd(state string, cause error) {
-	var purged, files, exports, others, kept int64
+	var purged, files, exports, others, kept, set int64
+	keeps := false
 	for i := range r.report.Rules {
 		rep := &r.report.Rules[i]
+		set += rep.Set
+		keeps = keeps || rep.Keeps
 		files += rep.PartsGone
 		for _, n := range rep.Kept {
 			kept += n
@@ -240,11 +255,15 @@ func (r *run) sayEnd(state string, cause error) {
 			others += rep.Gone
 		}
 	}
-	fields := []field{
+	var fields []field
+	if keeps {
+		fields = append(fields, num("set_count", set))
+	}
+	fields = append([]field{
 		num("purged_count", purged), num("files_deleted", files), num("exports_deleted", exports), num("items_deleted", others),
 		num("kept", kept), num("unknown", r.report.Unknown()), num("errors", r.report.Errors()), num("resumed", r.report.Resumed),
 		num("incidents", r.report.Incidents), flag("dry_run", r.mode == modeDryRun), text("state", code(state)),
-	}
+	}, fields...)
 	if cause != nil {
 		r.voice.say(slog.LevelError, RunFailedEvent, append(fields, text("error_type", code(plan.ErrorType(cause))))...)
 		return

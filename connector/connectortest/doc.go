@@ -33,6 +33,9 @@
 //   - Erase: Gone with GONE only for what is seen to be gone; what is not asked
 //     for stays; an index that was not claimed is Unknown and left alone; a
 //     second Erase, or one after Release, does nothing.
+//   - Then: nothing is erased. Claim rehearses the update and shows it to nobody;
+//     Present with SET only for what is seen to be there with the values. What has
+//     them already is not scanned, not counted, and Claim answers SET.
 //   - Release: idempotent, safe after Erase, leaves what was not erased as it was.
 //   - Running again finds nothing to do and says so.
 //   - All methods may be called concurrently; of workers that claim the same

@@ -30,6 +30,8 @@ type Harness struct {
 	// NoPrints says that Scan gives no fingerprints, because the store checks
 	// an item by the rule itself (rows). Probe gives them all the same.
 	NoPrints bool
+	// Sets says that the store has rows, which a query with Then keeps.
+	Sets bool
 }
 
 // Fixture is one store under test, with means to work on it behind the
@@ -51,9 +53,14 @@ type Fixture struct {
 	Change func(at connector.Locator)
 	// Remove takes the item away.
 	Remove func(at connector.Locator)
-	// Refuse makes the store refuse to let this one item go: a trigger, a
-	// constraint, a missing right. It is called only if the Harness says Refuses.
+	// Refuse makes the store refuse to let this one item go, or to set it: a
+	// trigger, a constraint, a missing right. It is called only if the Harness
+	// says Refuses.
 	Refuse func(at connector.Locator)
+	// Then is Query with a Then, and IsSet looks whether an item has its values.
+	// They are used only if the Harness says Sets.
+	Then  *connector.Query
+	IsSet func(at connector.Locator) bool
 	// Break makes the store unreachable, also for claims that are held; Restore
 	// brings it back with its content.
 	Break, Restore func()

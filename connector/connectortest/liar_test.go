@@ -51,13 +51,20 @@ var lies = map[string]string{
 	"release is forgotten":           "Release/is_idempotent",
 	"release works once":             "Release/is_idempotent",
 	"second run erases again":        "Erase/leaves_nothing_for_a_second_run",
+	"then is not read":               "Then/sets_what_is_asked_for",
+	"then only says so":              "Then/sets_what_is_asked_for",
+	"then counts rows":               "Then/sets_what_is_asked_for",
+	"then is set at once":            "Then/shows_the_rehearsal_to_nobody",
+	"then is forgotten by scan":      "Then/passes_over_what_is_set",
+	"then is taken twice":            "Then/passes_over_what_is_set",
+	"then calls an outage set":       "Then/never_says_SET",
 }
 
 // The suite notices every lie, each in the case that is named for it.
 func TestSuiteNoticesLies(t *testing.T) {
 	t.Parallel()
 	if lie := os.Getenv("EPITAPH_LIE"); lie != "" {
-		connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, New: func(t *testing.T) connectortest.Fixture {
+		connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, Sets: true, New: func(t *testing.T) connectortest.Fixture {
 			m := connectortest.NewMemory()
 			return memoryFixture(m, &liar{m, lie})
 		}})
@@ -116,10 +123,18 @@ func (l *liar) Scan(ctx context.Context, q *connector.Query, s *connector.Survey
 }
 
 func (l *liar) wider(q *connector.Query) *connector.Query {
-	if q == nil || l.lie != "scan yields the young" && l.lie != "claim ignores the cutoff" {
+	if q == nil {
 		return q
 	}
 	wide := *q
+	switch l.lie {
+	case "then is not read", "then is forgotten by scan":
+		wide.Then = nil
+		return &wide
+	case "scan yields the young", "claim ignores the cutoff":
+	default:
+		return q
+	}
 	wide.Cutoff = q.Cutoff.AddDate(1, 0, 0)
 	return &wide
 }
@@ -187,15 +202,28 @@ func (l *liar) Claim(ctx context.Context, q *connector.Query, items []connector.
 			}
 		}
 	}
-	c, rs := l.Memory.Claim(ctx, l.wider(q), told)
+	if l.lie != "then is forgotten by scan" {
+		q = l.wider(q)
+	}
+	c, rs := l.Memory.Claim(ctx, q, told)
 	lc := &liarClaim{Claim: c, l: l, items: items}
 	for i, r := range rs {
 		lc.claimed = append(lc.claimed, r.Reason == connector.Eligible)
 		if l.lie == "second run erases again" && r.State == connector.Gone {
 			rs[i] = connector.Result{State: connector.Present, Reason: connector.Eligible}
 		}
+		if l.lie == "then is taken twice" && r.Reason == connector.Set {
+			rs[i] = connector.Result{State: connector.Present, Reason: connector.Eligible}
+		}
 	}
 	switch l.lie {
+	case "then is set at once":
+		for i, it := range items {
+			if r, ok := l.Get(it.Locator); ok && lc.claimed[i] {
+				r.Set = true
+				l.Put(it.Locator, r)
+			}
+		}
 	case "claim is nil when down":
 		if len(rs) > 0 && rs[0].State == connector.Unknown {
 			return nil, rs
@@ -250,8 +278,17 @@ func (c *liarClaim) Erase(ctx context.Context, which []int) connector.Erased {
 		}
 		return e
 	}
+	if c.l.lie == "then only says so" {
+		return connector.Erased{Results: slices.Repeat([]connector.Result{{State: connector.Present, Reason: connector.Set}}, len(which))}
+	}
 	e := c.Claim.Erase(ctx, which)
+	if c.l.lie == "then counts rows" {
+		e.Rows = []connector.Count{{Table: "things", N: int64(len(which))}}
+	}
 	for n := range e.Results {
+		if c.l.lie == "then calls an outage set" && e.Results[n].Err == connectortest.ErrDown {
+			e.Results[n] = connector.Result{State: connector.Present, Reason: connector.Set}
+		}
 		if c.l.lie == "erase calls an outage gone" && e.Results[n].Err == connectortest.ErrDown {
 			e.Results[n] = said
 		}

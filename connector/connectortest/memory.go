@@ -42,6 +42,8 @@ type Record struct {
 	Kept [][]bool
 	// Rows is what an Erase of it adds to Erased.Rows.
 	Rows []connector.Count
+	// Set says that it has the values of Query.Then.
+	Set bool
 }
 
 type record struct {
@@ -182,7 +184,7 @@ func (m *Memory) scanOne(ctx context.Context, q *connector.Query, s *connector.S
 		return connector.Item{}, false, err
 	}
 	r := m.records[at]
-	if r == nil || r.Collection != q.Collection {
+	if r == nil || r.Collection != q.Collection || r.isSet(q) {
 		return connector.Item{}, false, nil
 	}
 	s.Total++
@@ -216,7 +218,7 @@ func (m *Memory) look(ctx context.Context, at connector.Locator) connector.Resul
 func (m *Memory) Claim(ctx context.Context, q *connector.Query, items []connector.Item) (connector.Claim, []connector.Result) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := &memoryClaim{m: m, items: items, held: make([]*record, len(items))}
+	c := &memoryClaim{m: m, items: items, held: make([]*record, len(items)), sets: q != nil && len(q.Then) > 0}
 	rs := make([]connector.Result, len(items))
 	for i, it := range items {
 		if rs[i] = m.look(ctx, it.Locator); rs[i].State != connector.Present {
@@ -235,11 +237,16 @@ func (m *Memory) Claim(ctx context.Context, q *connector.Query, items []connecto
 	return c, rs
 }
 
+// isSet reports a record that q would only set to what it is.
+func (r *record) isSet(q *connector.Query) bool { return q != nil && len(q.Then) > 0 && r.Set }
+
 // standing says what stands against the erasure of a record.
 func (r *record) standing(q *connector.Query, it connector.Item) connector.Reason {
 	switch {
 	case r.claimed:
 		return connector.InUse
+	case r.isSet(q):
+		return connector.Set
 	case it.Print != r.print():
 		return connector.Changed
 	case q != nil && r.Held:
@@ -261,6 +268,7 @@ type memoryClaim struct {
 	m     *Memory
 	items []connector.Item
 	held  []*record
+	sets  bool // instead of erasing
 	spent bool
 }
 
@@ -303,6 +311,12 @@ func (c *memoryClaim) erase(i int, rows map[string]int64) connector.Result {
 		return connector.Result{State: connector.Gone, Reason: connector.Missing}
 	case now != c.held[i]:
 		return connector.Result{State: connector.Present, Reason: connector.Changed, Print: now.print()}
+	case c.sets:
+		if !now.Set {
+			c.m.version++
+			now.Set, now.version = true, c.m.version
+		}
+		return connector.Result{State: connector.Present, Reason: connector.Set}
 	default:
 		for _, n := range now.Rows {
 			rows[n.Table] += n.N

@@ -14,7 +14,7 @@ var cutoff = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
 func TestMemoryKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, New: func(t *testing.T) connectortest.Fixture {
+	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, Sets: true, New: func(t *testing.T) connectortest.Fixture {
 		m := connectortest.NewMemory()
 		return memoryFixture(m, m)
 	}})
@@ -23,7 +23,7 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 // A Faulty without faults is the connector it wraps.
 func TestFaultyPassesOn(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, New: func(t *testing.T) connectortest.Fixture {
+	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, Sets: true, New: func(t *testing.T) connectortest.Fixture {
 		m := connectortest.NewMemory()
 		return memoryFixture(m, connectortest.NewFaulty(t, m))
 	}})
@@ -47,6 +47,12 @@ func memoryFixture(m *connectortest.Memory, c connector.Connector) connectortest
 			at := connector.Locator(fmt.Sprintf("thing-%03d", n*7919%1000))
 			m.Put(at, connectortest.Record{Collection: "things", Anchor: anchors[a], Bytes: int64(n)})
 			return at
+		},
+		Then: &connector.Query{Collection: "things", Cutoff: cutoff,
+			Then: []connector.Setting{{Column: "gone", Value: connector.Value{Kind: connector.BoolValue, Text: "true"}}}},
+		IsSet: func(at connector.Locator) bool {
+			r, _ := m.Get(at)
+			return r.Set
 		},
 		Absent: "nothing",
 		Has:    m.Has, Dump: m.Dump, Remove: m.Remove, Break: m.Break, Restore: m.Restore,

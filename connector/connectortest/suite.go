@@ -19,6 +19,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"Check", checkCases}, {"Scan", scanCases}, {"Probe", probeCases},
 		{"Claim", claimCases}, {"Erase", eraseCases}, {"Release", releaseCases}, {"Together", togetherCases},
+		{"Then", thenCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
@@ -44,6 +45,7 @@ func locks(h Harness) bool   { return h.Locks }
 func noLocks(h Harness) bool { return !h.Locks }
 func refuses(h Harness) bool { return h.Refuses }
 func undated(h Harness) bool { return !h.NoUndated }
+func sets(h Harness) bool    { return h.Sets }
 
 // bench is a fixture at work in one case.
 type bench struct {
