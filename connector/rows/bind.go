@@ -99,6 +99,10 @@ func (b *binding) sound() bool {
 
 func bind(d dialect, cat *catalog, q *connector.Query) *binding {
 	b := &binding{d: d, q: q, zone: q.Anchor.Zone}
+	if cat.unfit != "" {
+		b.fault("collection", cat.unfit, "it takes MySQL 8.0.1 or MariaDB 10.6, or newer")
+		return b
+	}
 	b.root = b.table(cat, "collection", q.Collection)
 	if b.root == nil {
 		return b
@@ -109,8 +113,12 @@ func bind(d dialect, cat *catalog, q *connector.Query) *binding {
 	}
 	for _, c := range b.root.pk {
 		if !c.notNull {
-			b.warn("collection", fmt.Sprintf("primary key column %s of %s may be NULL; such rows are never found", c.name, b.root.full()), "declare it NOT NULL")
+			b.warn("collection", fmt.Sprintf("primary key column %s of %s may be NULL; such a row cannot go, and is reported as INVALID when it is due", c.name, b.root.full()), "declare it NOT NULL")
 		}
+	}
+	if b.root.nullKey() && b.root.rowNumber() == "" {
+		b.fault("collection", fmt.Sprintf("the primary key of %s may be NULL, and its columns hide the number of such a row", b.root.full()), "declare the key NOT NULL")
+		return b
 	}
 	b.bindAnchor()
 	b.bindConditions()

@@ -5,14 +5,18 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph/connector"
 )
 
 // Check implements [connector.Connector]. Everything that the query will ask
-// of the database is planned by the database, in read-only transactions, and
-// nothing of it is run.
+// of the database is planned by the database, in read-only transactions; what
+// is run of it are the conditions, on the first rows.
 func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.Finding, error) {
 	b, err := c.rebind(ctx, q)
 	if err != nil {
@@ -31,7 +35,7 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 	if !b.sound() {
 		return b.findings, nil
 	}
-	for _, check := range []func(context.Context, *binding) error{c.checkReads, c.checkZone, c.checkPrivileges} {
+	for _, check := range []func(context.Context, *binding) error{c.checkConditions, c.checkReads, c.checkZone, c.checkPrivileges, c.checkFile} {
 		if err := check(ctx, b); err != nil {
 			return nil, err
 		}
@@ -41,7 +45,7 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 
 // try lets the database plan a statement; a refusal is a fault of the subject.
 func (c *Connector) try(ctx context.Context, b *binding, s *stmt, subject, text, hint string) error {
-	err := c.read(ctx, func(conn *sql.Conn) error {
+	err := c.readWithin(ctx, c.trial(), func(ctx context.Context, conn *sql.Conn) error {
 		rows, err := conn.QueryContext(ctx, c.d.explain()+s.b.String(), s.args...)
 		if err != nil {
 			return err
@@ -51,8 +55,11 @@ func (c *Connector) try(ctx context.Context, b *binding, s *stmt, subject, text,
 		}
 		return rows.Err()
 	})
+	var late *TimeoutError
 	switch {
 	case err == nil:
+	case errors.As(err, &late):
+		b.fault(subject, fmt.Sprintf("the database did not plan it within %v", late.Limit), hint)
 	case c.d.classify(err) == refusedFailure:
 		b.fault(subject, text, hint)
 	case c.d.classify(err) == deniedFailure:
@@ -62,6 +69,42 @@ func (c *Connector) try(ctx context.Context, b *binding, s *stmt, subject, text,
 	}
 	return nil
 }
+
+// trialRows is how many rows a condition is tried on.
+const trialRows = 20
+
+// trial is how long a condition may take for these.
+func (c *Connector) trial() time.Duration { return max(c.o.LookTimeout/180, time.Millisecond) }
+
+// checkConditions tries each condition on a few rows. What the database
+// understands it may still refuse, or never come to an end with.
+func (c *Connector) checkConditions(ctx context.Context, b *binding) error {
+	for _, cond := range b.conditions() {
+		s := newStmt(c.d, "SELECT ", truth(cond.text), " FROM ", quoteTable(c.d, cond.on), fmt.Sprintf(" LIMIT %d", trialRows))
+		err := c.readWithin(ctx, c.trial(), func(ctx context.Context, conn *sql.Conn) error {
+			return s.each(ctx, conn, 1, func([]any) error { return nil })
+		})
+		var late *TimeoutError
+		switch {
+		case err == nil:
+		case errors.As(err, &late):
+			b.fault(cond.subject, fmt.Sprintf("the condition took longer than %v for the first %d rows", late.Limit, trialRows), hintSlow)
+		case c.d.classify(err) == refusedFailure:
+			b.fault(cond.subject, textRefused, hintRefused)
+		case c.d.classify(err) == deniedFailure:
+			b.fault(cond.subject, "the role may not run what it names", "grant it to the role of the DSN, or leave it out")
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	hintSlow    = "write one that an index can answer; a recursive query in it must come to an end"
+	textRefused = "the database refuses the condition when it is run"
+	hintRefused = "run SELECT count(*) FROM the table WHERE the condition as the same user, and see what it says"
+)
 
 // checkReads plans the scan, the reading of values, the looks for survivors
 // and the joins to linked rows, which proves that their types go together.
@@ -105,12 +148,18 @@ func (c *Connector) checkZone(ctx context.Context, b *binding) error {
 	t := quoteTable(c.d, b.root)
 	cond := c.d.naiveText(of(c.d, t, []*column{b.anchor})[0])
 	naive := false
-	err := c.read(ctx, func(conn *sql.Conn) error {
+	err := c.readWithin(ctx, c.trial(), func(ctx context.Context, conn *sql.Conn) error {
 		return newStmt(c.d, "SELECT 1 FROM ", t, " WHERE ", cond, " LIMIT 1").each(ctx, conn, 1, func([]any) error {
 			naive = true
 			return nil
 		})
 	})
+	var late *TimeoutError
+	if errors.As(err, &late) && !naive {
+		b.warn("anchor", fmt.Sprintf("no timestamp without a zone was found in column %s of %s within %v; the rest was not looked at",
+			b.anchor.name, b.root.full(), late.Limit), "declare a zone if there may be one: such a row is otherwise INVALID, and stays")
+		return nil
+	}
 	if naive {
 		b.fault("anchor", fmt.Sprintf("column %s of %s holds timestamps without a zone", b.anchor.name, b.root.full()),
 			fmt.Sprintf("say in which zone they were written, such as UTC or Europe/Berlin: anchor: {column: %s, zone: …}", b.anchor.name))
@@ -122,7 +171,7 @@ func (c *Connector) checkZone(ctx context.Context, b *binding) error {
 // may be made by a role that can only read.
 func (c *Connector) checkPrivileges(ctx context.Context, b *binding) error {
 	var denied []string
-	err := c.read(ctx, func(conn *sql.Conn) error {
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) error {
 		for _, n := range b.nodes {
 			may, err := c.d.mayDelete(ctx, conn, n.table)
 			if err != nil {
@@ -141,4 +190,31 @@ func (c *Connector) checkPrivileges(ctx context.Context, b *binding) error {
 		return errors.Join(errors.New("read privileges"), err)
 	}
 	return err
+}
+
+// checkFile warns when SQLite could not write: like a missing grant, it is no
+// fault of a plan.
+func (c *Connector) checkFile(ctx context.Context, b *binding) error {
+	if _, ok := c.d.(sqliteDialect); !ok {
+		return nil
+	}
+	path := ""
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) error {
+		return newStmt(c.d, "SELECT file FROM pragma_database_list WHERE name = 'main'").each(ctx, conn, 1, func(v []any) error {
+			path, _ = asText(v[0])
+			return nil
+		})
+	})
+	if err != nil || path == "" {
+		return err
+	}
+	writable := func(path string) bool { return unix.Access(path, unix.W_OK) == nil }
+	if !writable(path) {
+		b.warn("collection", "this user may not write to the database file, so no row of it can go",
+			"let the user that purges write to the file and its directory")
+	} else if !writable(filepath.Dir(path)) {
+		b.warn("collection", "this user may not write to the directory of the database file, where SQLite keeps its journal, so no row may be able to go",
+			"let the user that purges write to the file and its directory")
+	}
+	return nil
 }

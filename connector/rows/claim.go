@@ -22,11 +22,19 @@ type claim struct {
 	tally map[*table]int64
 	kept  []map[string]bool
 	ended bool
+	slow  int // statements that ran too long
 	// serial says that the database has one writer at a time. A claim then
 	// waits for the one before it, but not for the items that one holds.
 	serial bool
 	hold   []connector.Locator // registered in Connector.open
+	// marked says that the savepoint stands to which the rehearsal is undone.
+	// Else it is undone as a whole; see rewind.
+	marked bool
 }
+
+// claimStatements is how many times the longest run of a statement a claim may
+// take as a whole.
+const claimStatements = 5
 
 // attempts is how often a claim is tried when it meets a deadlock or a
 // serialization failure.
@@ -55,6 +63,10 @@ func (c *Connector) Claim(ctx context.Context, q *connector.Query, items []conne
 		}
 		return nothing{}, out
 	}
+	// Where the server does not end a DELETE that runs too long (MySQL), or does
+	// not answer at all, this ends the claim.
+	ctx, cancel := context.WithTimeout(ctx, claimStatements*c.o.StatementTimeout)
+	defer cancel()
 	for n := 1; ; n++ {
 		cl := &claim{c: c, b: b, items: items, serial: c.d.lock() == ""}
 		err := cl.take(ctx)
@@ -131,7 +143,11 @@ func (cl *claim) take(ctx context.Context) error {
 	if len(which) == 0 {
 		return cl.keepAfter(ctx)
 	}
-	if err := run(ctx, cl.conn, "SAVEPOINT epitaph_rehearsal"); err != nil {
+	costly, err := cl.c.d.costlySavepoint(ctx, cl.conn)
+	if err == nil && !costly {
+		err = cl.mark(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if err := cl.rehearse(ctx, which, 0); err != nil {
@@ -261,7 +277,7 @@ func (cl *claim) lock(ctx context.Context, keys []key, at map[connector.Locator]
 			return err
 		}
 	}
-	list, n := b.columns()
+	list, n := b.columns(false)
 	s := newStmt(b.d, "SELECT ", list, " FROM ", t, " WHERE ")
 	b.d.keyIn(s, pk, b.root.pk, mine)
 	if !apart {
@@ -271,7 +287,7 @@ func (cl *claim) lock(ctx context.Context, keys []key, at map[connector.Locator]
 	read := func() error {
 		rows = rows[:0]
 		return s.each(ctx, cl.conn, n, func(v []any) error {
-			r, err := b.take(v)
+			r, err := b.take(v, false)
 			if err != nil {
 				return err
 			}

@@ -49,12 +49,24 @@ type dialect interface {
 	explain() string // what makes a statement a look at its plan
 	lock() string    // suffix that locks rows and skips the locked
 
-	beginRead(ctx context.Context, c *sql.Conn) error
+	// beginRead begins a transaction that cannot write, in which no statement
+	// runs longer than within, as far as the server can see to that; timedOut
+	// reports an error that says so.
+	beginRead(ctx context.Context, c *sql.Conn, within time.Duration) error
+	timedOut(err error) bool
+	// watch ends what runs on the connection when ctx ends, where the driver does
+	// not, until stop is called.
+	watch(ctx context.Context, c *sql.Conn) (stop func(), err error)
 	beginWrite(ctx context.Context, c *sql.Conn, w waits) error
+	// costlySavepoint reports, in a transaction that beginWrite began, that a
+	// savepoint would cost much time and memory; see rewind.
+	costlySavepoint(ctx context.Context, c *sql.Conn) (bool, error)
 	// sealed runs f so that nothing it runs can write.
 	sealed(ctx context.Context, c *sql.Conn, f func() error) error
-	// impatient shortens the wait for locks inside a transaction.
+	// impatient shortens the wait for locks inside a transaction, hurry the time of
+	// a statement.
 	impatient(ctx context.Context, c *sql.Conn) error
+	hurry(ctx context.Context, c *sql.Conn, within time.Duration) error
 	// deferChecks and checkNow move the deferrable constraints of a transaction.
 	deferChecks(ctx context.Context, c *sql.Conn) error
 	checkNow(ctx context.Context, c *sql.Conn) error

@@ -85,7 +85,8 @@ func (cl *claim) again(ctx context.Context, at map[int]int) error {
 	}
 	slices.Sort(which)
 	for {
-		if err := run(ctx, cl.conn, "ROLLBACK TO SAVEPOINT epitaph_rehearsal"); err != nil {
+		var err error
+		if which, _, err = cl.rewind(ctx, which); err != nil {
 			return err
 		}
 		clear(cl.tally)
@@ -140,7 +141,7 @@ func (cl *claim) look(ctx context.Context, at map[int]int, out []connector.Resul
 		keys = append(keys, cl.rows[i].key)
 	}
 	var there map[connector.Locator]bool
-	err := cl.c.read(ctx, func(conn *sql.Conn) (err error) {
+	err := cl.c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
 		there, err = cl.c.present(ctx, conn, cl.b.root, keys)
 		return err
 	})

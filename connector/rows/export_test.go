@@ -3,6 +3,7 @@ package rows
 import (
 	"database/sql"
 	"database/sql/driver"
+	"fmt"
 
 	"github.com/go-sql-driver/mysql"
 )
@@ -33,4 +34,14 @@ func (c *Connector) RewireMySQL(dsn string, wrap func(driver.Connector) driver.C
 	c.reader.Close()
 	c.reader = sql.OpenDB(wrap(conn))
 	c.writer = c.reader
+}
+
+// ServerOf is what a version tells of a server that speaks MySQL's protocol.
+func ServerOf(version string) (product, unfit, replicas string) {
+	s := mysqlServerOf(version)
+	product = "unknown"
+	if s.major != newestMySQL {
+		product = fmt.Sprintf("%s %d.%d.%d", map[bool]string{true: "MariaDB", false: "MySQL"}[s.mariaDB], s.major, s.minor, s.patch)
+	}
+	return product, s.unfit(), s.replicas()
 }

@@ -44,6 +44,12 @@ func locator(t *table, k key, typed bool) connector.Locator {
 	return connector.Locator(b.String())
 }
 
+// noLocator names a row that has no key, for a person to find it by its number.
+// It is never read back: after % come two hexadecimal digits.
+func noLocator(t *table, number key) connector.Locator {
+	return locator(t, nil, true) + connector.Locator(fmt.Sprintf("/%%rowid=%v", number[0]))
+}
+
 // tagged reports that a text could be taken for another type of value.
 func tagged(s string) bool {
 	if s == "" || s[0] == '\'' || strings.HasPrefix(s, "x'") {

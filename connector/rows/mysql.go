@@ -248,7 +248,26 @@ func (mysqlDialect) deletions(context.Context, querier, []*table) (map[*table]in
 	return nil, nil
 }
 
-func (mysqlDialect) beginRead(ctx context.Context, c *sql.Conn) error {
+// atMost bounds the statements of a session that follow. MariaDB reads the
+// first comment, in seconds, and MySQL the second.
+func atMost(d time.Duration) string {
+	ms := milliseconds(d)
+	return fmt.Sprintf("SET /*M!100601 SESSION max_statement_time = %d.%03d */ /*!50708 SESSION max_execution_time = %d */", ms/1000, ms%1000, ms)
+}
+
+func (mysqlDialect) costlySavepoint(context.Context, *sql.Conn) (bool, error) { return false, nil }
+
+func (mysqlDialect) watch(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
+
+func (mysqlDialect) timedOut(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && (e.Number == 1969 || e.Number == 3024)
+}
+
+func (mysqlDialect) beginRead(ctx context.Context, c *sql.Conn, within time.Duration) error {
+	if err := run(ctx, c, atMost(within)); err != nil {
+		return err
+	}
 	if err := run(ctx, c, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"); err != nil {
 		return err
 	}
@@ -259,7 +278,7 @@ func (mysqlDialect) beginWrite(ctx context.Context, c *sql.Conn, w waits) error 
 	// READ COMMITTED, so that each statement sees what is committed, and a
 	// DELETE locks rows and no gaps.
 	for _, text := range []string{
-		fmt.Sprintf("SET SESSION innodb_lock_wait_timeout = %d", max(1, int(w.lock.Seconds()))),
+		fmt.Sprintf("SET SESSION innodb_lock_wait_timeout = %d", max(1, int(w.lock.Seconds()))), atMost(w.statement),
 		"SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION READ WRITE",
 	} {
 		if err := run(ctx, c, text); err != nil {
@@ -275,6 +294,10 @@ func (mysqlDialect) sealed(_ context.Context, _ *sql.Conn, f func() error) error
 
 func (mysqlDialect) impatient(ctx context.Context, c *sql.Conn) error {
 	return run(ctx, c, "SET SESSION innodb_lock_wait_timeout = 1")
+}
+
+func (mysqlDialect) hurry(ctx context.Context, c *sql.Conn, within time.Duration) error {
+	return run(ctx, c, atMost(within))
 }
 
 func (mysqlDialect) deferChecks(context.Context, *sql.Conn) error { return nil }
@@ -334,11 +357,15 @@ func (mysqlDialect) classify(err error) failure {
 	switch e.Number {
 	case 1205, 3572: // lock wait timeout, lock not given with NOWAIT
 		return busyFailure
-	case 1213, 3058: // deadlock, also between locks by name
+	// Deadlock, also between locks by name; a record changed under a snapshot; a
+	// conflict that a group of servers found at the commit.
+	case 1020, 1213, 3058, 3101:
 		return retryFailure
 	case 1044, 1142, 1143, 1227, 1290, 1370, 1792, 1836: // privileges, read-only server or transaction
 		return deniedFailure
-	case 1021, 1040, 1041, 1042, 1043, 1045, 1049, 1053, 1077, 1114, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1317, 1927, 1969, 2006, 2013, 3024:
+	// Connection, resources, shutdown, a session or statement that was ended.
+	case 1021, 1040, 1041, 1042, 1043, 1045, 1047, 1049, 1053, 1077, 1114, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1206,
+		1226, 1317, 1927, 1969, 2006, 2013, 3024, 3169, 4031:
 		return lostFailure
 	}
 	return refusedFailure

@@ -10,9 +10,13 @@ const mysqlOwn = "('mysql', 'information_schema', 'performance_schema', 'sys')"
 // catalog reads all databases that the role can see; the one of the DSN is
 // found by an unqualified name.
 func (d mysqlDialect) catalog(ctx context.Context, q querier) (*catalog, error) {
-	cat := &catalog{}
+	server, err := d.server(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	cat := &catalog{unfit: server.unfit()}
 	byName := map[[2]string]*table{}
-	err := newStmt(d, `SELECT table_schema, table_name, table_type, COALESCE(engine, ''), CASE WHEN table_schema = DATABASE() THEN 1 ELSE 0 END
+	err = newStmt(d, `SELECT table_schema, table_name, table_type, COALESCE(engine, ''), CASE WHEN table_schema = DATABASE() THEN 1 ELSE 0 END
 		FROM information_schema.tables WHERE table_schema NOT IN `, mysqlOwn).each(ctx, q, 5, func(row []any) error {
 		t := &table{visible: isTrue(row[4])}
 		t.schema, _ = asText(row[0])

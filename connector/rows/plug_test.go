@@ -26,6 +26,8 @@ type plug struct {
 	// beforeCommit fails the next COMMIT without carrying it out.
 	beforeCommit atomic.Bool
 	driver       driver.Driver
+	// after, when set, is called when a statement without rows was carried out.
+	after func(text string)
 }
 
 var errPulled = errors.New("the plug is pulled")
@@ -84,6 +86,9 @@ func (c plugConn) ExecContext(ctx context.Context, q string, args []driver.Named
 	r, err := c.Conn.(driver.ExecerContext).ExecContext(ctx, q, args)
 	if q == "COMMIT" && c.p.afterCommit.Swap(false) {
 		return nil, errPulled
+	}
+	if f := c.p.after; f != nil {
+		f(q)
 	}
 	return r, err
 }

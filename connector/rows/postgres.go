@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -178,8 +179,21 @@ func (postgresDialect) exact(a, b *column) bool {
 const postgresSettings = `; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL row_security = off` +
 	`; SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL idle_in_transaction_session_timeout = 0`
 
-func (postgresDialect) beginRead(ctx context.Context, c *sql.Conn) error {
-	return run(ctx, c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"+postgresSettings)
+func (postgresDialect) beginRead(ctx context.Context, c *sql.Conn, within time.Duration) error {
+	return run(ctx, c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"+postgresSettings+
+		fmt.Sprintf("; SET LOCAL statement_timeout = %d", milliseconds(within)))
+}
+
+func (postgresDialect) costlySavepoint(context.Context, *sql.Conn) (bool, error) { return false, nil }
+
+func (postgresDialect) watch(context.Context, *sql.Conn) (func(), error) { return func() {}, nil }
+
+// milliseconds is for settings in which 0 would mean for ever.
+func milliseconds(d time.Duration) int64 { return min(max(d.Milliseconds(), 1), math.MaxInt32) }
+
+func (postgresDialect) timedOut(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "57014" // query canceled
 }
 
 func (postgresDialect) beginWrite(ctx context.Context, c *sql.Conn, w waits) error {
@@ -201,6 +215,10 @@ func (postgresDialect) sealed(ctx context.Context, c *sql.Conn, f func() error) 
 
 func (postgresDialect) impatient(ctx context.Context, c *sql.Conn) error {
 	return run(ctx, c, "SET LOCAL lock_timeout = 50")
+}
+
+func (postgresDialect) hurry(ctx context.Context, c *sql.Conn, within time.Duration) error {
+	return run(ctx, c, fmt.Sprintf("SET LOCAL statement_timeout = %d", milliseconds(within)))
 }
 
 func (postgresDialect) deferChecks(ctx context.Context, c *sql.Conn) error {

@@ -60,7 +60,7 @@ func (c *Connector) place(ctx context.Context, l connector.Locator) (*table, key
 		cat := c.cat
 		c.mu.Unlock()
 		if cat == nil || fresh {
-			err := c.read(ctx, func(conn *sql.Conn) (err error) {
+			err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
 				cat, err = c.d.catalog(ctx, conn)
 				return err
 			})
@@ -84,7 +84,7 @@ func (c *Connector) place(ctx context.Context, l connector.Locator) (*table, key
 // not spoil the answer for the others, so the list is halved until it stands alone.
 func (c *Connector) probe(ctx context.Context, t *table, keys []key, set func(int, connector.Result)) {
 	var there map[connector.Locator]connector.Fingerprint
-	err := c.read(ctx, func(conn *sql.Conn) (err error) {
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
 		there, err = c.prints(ctx, conn, t, keys)
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/epitaph/epitaph/connector"
 )
@@ -38,12 +39,10 @@ var (
 func (cl *claim) rehearse(ctx context.Context, which []int, depth int) error {
 	const name = "epitaph_try"
 	for len(which) > 0 {
-		undo := "ROLLBACK TO SAVEPOINT epitaph_rehearsal"
 		if depth > 0 {
 			if err := run(ctx, cl.conn, "SAVEPOINT "+name); err != nil {
 				return err
 			}
-			undo = "ROLLBACK TO SAVEPOINT " + name
 		}
 		tally, err := cl.delete(ctx, which)
 		if err == nil {
@@ -61,17 +60,31 @@ func (cl *claim) rehearse(ctx context.Context, which []int, depth int) error {
 		var no *refusal
 		named := errors.As(err, &no)
 		class := refusedFailure
+		slow := false
 		if !named {
-			if class = cl.c.d.classify(err); class == lostFailure || class == retryFailure {
+			class, slow = cl.c.d.classify(err), cl.c.d.timedOut(err)
+			if slow {
+				cl.slow++
+			}
+			if !slow && class == lostFailure || class == retryFailure || cl.slow > mostSlow {
 				return err
 			}
 		}
-		if err := run(ctx, cl.conn, undo); err != nil {
-			return err
-		}
 		if depth > 0 {
+			if err := run(ctx, cl.conn, "ROLLBACK TO SAVEPOINT "+name); err != nil {
+				return err
+			}
 			if err := run(ctx, cl.conn, "RELEASE SAVEPOINT "+name); err != nil {
 				return err
+			}
+		} else {
+			var afresh bool
+			var undone error
+			if which, afresh, undone = cl.rewind(ctx, which); undone != nil {
+				return undone
+			}
+			if afresh {
+				continue // the rows are those of now, and so must be the refusal
 			}
 		}
 		if named && len(no.items) > 0 {
@@ -84,6 +97,11 @@ func (cl *claim) rehearse(ctx context.Context, which []int, depth int) error {
 		if len(which) == 1 {
 			cl.out[which[0]] = connector.Result{State: connector.Present, Reason: reasonFor(class, no), Err: err}
 			return nil
+		}
+		if slow {
+			if err := cl.c.d.hurry(ctx, cl.conn, min(cl.c.o.StatementTimeout, max(time.Second, cl.c.o.StatementTimeout/10))); err != nil {
+				return err
+			}
 		}
 		if class == busyFailure {
 			if err := cl.c.d.impatient(ctx, cl.conn); err != nil {
@@ -99,6 +117,10 @@ func (cl *claim) rehearse(ctx context.Context, which []int, depth int) error {
 	return nil
 }
 
+// mostSlow is how many statements of a claim may run too long, before it is
+// given up: enough to find one bad item among a thousand by halving.
+const mostSlow = 12
+
 func reasonFor(class failure, no *refusal) connector.Reason {
 	switch {
 	case no != nil:
@@ -107,6 +129,8 @@ func reasonFor(class failure, no *refusal) connector.Reason {
 		return connector.NoPermission
 	case class == busyFailure:
 		return connector.InUse
+	case class == lostFailure: // it ran too long
+		return connector.Unreachable
 	}
 	return connector.Refused
 }

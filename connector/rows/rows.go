@@ -66,6 +66,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +86,12 @@ type Options struct {
 	// StatementTimeout is the longest run of one statement of a claim; default
 	// 2 minutes. SQLite has none.
 	StatementTimeout time.Duration
+	// LookTimeout is the longest run of one look: the few statements that count
+	// a collection, or read a chunk of it, or a batch of rows. Default 30
+	// minutes. What takes longer fails with a [*TimeoutError], and the database
+	// is told to stop. Check tries a condition on its first rows for a 180th
+	// of it.
+	LookTimeout time.Duration
 }
 
 // Connector is one database. It is safe for concurrent use.
@@ -123,6 +130,9 @@ func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 	}
 	if o.StatementTimeout <= 0 {
 		o.StatementTimeout = 2 * time.Minute
+	}
+	if o.LookTimeout <= 0 {
+		o.LookTimeout = 30 * time.Minute
 	}
 	c := &Connector{o: o, bound: map[*connector.Query]*binding{}, open: map[connector.Locator]bool{}, dirty: map[string]bool{}}
 	switch at.system {
@@ -170,16 +180,52 @@ func (c *Connector) withConn(ctx context.Context, db *sql.DB, f func(*sql.Conn) 
 	return f(conn)
 }
 
-// read runs f in a read-only transaction.
-func (c *Connector) read(ctx context.Context, f func(*sql.Conn) error) error {
-	return c.withConn(ctx, c.reader, func(conn *sql.Conn) error {
-		if err := c.d.beginRead(ctx, conn); err != nil {
+// TimeoutError says that the database did not answer a look in time.
+type TimeoutError struct{ Limit time.Duration }
+
+// Timeout is always true.
+func (e *TimeoutError) Timeout() bool { return true }
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("the database did not answer within %v", e.Limit)
+}
+
+// grace is how much longer we wait than the database was told to try, so that
+// it is the database that ends the statement and the connection is of use.
+const grace = 3 * time.Second
+
+// read runs f in a read-only transaction, within the time of a look. The
+// context it gets ends with that time.
+func (c *Connector) read(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+	return c.readWithin(ctx, c.o.LookTimeout, f)
+}
+
+func (c *Connector) readWithin(ctx context.Context, limit time.Duration, f func(context.Context, *sql.Conn) error) error {
+	if at, ok := ctx.Deadline(); ok {
+		limit = max(min(limit, time.Until(at)), time.Millisecond) // so that the database does not go on without us
+	}
+	wait := limit
+	if _, ok := c.d.(sqliteDialect); !ok {
+		wait += grace
+	}
+	in, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := c.withConn(in, c.reader, func(conn *sql.Conn) error {
+		if err := c.d.beginRead(in, conn, limit); err != nil {
 			discard(conn)
 			return err
 		}
-		err := f(conn)
-		return errors.Join(err, end(ctx, conn, "ROLLBACK"))
+		stop, err := c.d.watch(in, conn)
+		if err == nil {
+			err = f(in, conn)
+			stop()
+		}
+		return errors.Join(err, end(in, conn, "ROLLBACK"))
 	})
+	if err != nil && ctx.Err() == nil && (in.Err() != nil || c.d.timedOut(err)) {
+		return &TimeoutError{limit}
+	}
+	return err
 }
 
 // end ends a transaction whatever became of ctx. A connection on which this
@@ -201,7 +247,7 @@ func discard(conn *sql.Conn) {
 // rebind resolves the query against the catalog of now.
 func (c *Connector) rebind(ctx context.Context, q *connector.Query) (*binding, error) {
 	var cat *catalog
-	err := c.read(ctx, func(conn *sql.Conn) (err error) {
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
 		cat, err = c.d.catalog(ctx, conn)
 		return err
 	})
@@ -240,6 +286,11 @@ type FaultError struct{ Findings []connector.Finding }
 // Is makes the error one of the policy's words, not of the store:
 // errors.Is(err, fs.ErrInvalid).
 func (e *FaultError) Is(target error) bool { return target == fs.ErrInvalid }
+
+// Faults are the findings that forbid to run the query.
+func (e *FaultError) Faults() []connector.Finding {
+	return slices.DeleteFunc(slices.Clone(e.Findings), func(f connector.Finding) bool { return f.Severity != connector.Fault })
+}
 
 // Error names tables, columns and settings only, never values.
 func (e *FaultError) Error() string {

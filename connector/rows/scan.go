@@ -14,24 +14,29 @@ import (
 
 // row is one row of the root as it was read.
 type row struct {
-	key    key
-	loc    connector.Locator
-	anchor any
-	match  bool // Where
-	held   bool
-	inUse  bool
-	when   []bool
-	texts  []any // binding.reads
-	values [][]connector.Tuple
-	err    error // the values cannot be read
+	key     key
+	keyless bool // key is the number of a row that has none
+	loc     connector.Locator
+	anchor  any
+	match   bool // Where
+	held    bool
+	inUse   bool
+	when    []bool
+	texts   []any // binding.reads
+	values  [][]connector.Tuple
+	err     error // the values cannot be read
 }
 
-// columns is what is read of a root row, and how many columns that is.
-func (b *binding) columns() (list string, n int) {
+// columns is what is read of a root row, and how many columns that is. In the
+// place of a key that is NULL stands the number of the row.
+func (b *binding) columns(keyless bool) (list string, n int) {
 	t := quoteTable(b.d, b.root)
-	cols := []string{keyList(b.d, of(b.d, t, b.root.pk), b.root.pk),
-		b.d.readAnchor(of(b.d, t, []*column{b.anchor})[0], b.kind)}
-	n = len(b.root.pk) + 1
+	key, n := keyList(b.d, of(b.d, t, b.root.pk), b.root.pk), len(b.root.pk)
+	if keyless {
+		key, n = t+"."+b.root.rowNumber(), 1
+	}
+	cols := []string{key, b.d.readAnchor(of(b.d, t, []*column{b.anchor})[0], b.kind)}
+	n++
 	conds := []string{b.q.Where, b.q.Hold, b.q.InUse}
 	for _, w := range b.wants {
 		conds = append(conds, w.when)
@@ -53,14 +58,22 @@ func (b *binding) columns() (list string, n int) {
 }
 
 // take makes a row of what columns lists.
-func (b *binding) take(v []any) (*row, error) {
+func (b *binding) take(v []any, keyless bool) (*row, error) {
 	n := len(b.root.pk)
+	if keyless {
+		n = 1
+	}
 	k, ok := takeKey(v[:n])
 	if !ok {
 		return nil, errors.New("primary key is NULL")
 	}
 	v = v[n:]
-	r := &row{key: k, loc: b.locator(k), match: isTrue(v[1]), held: isTrue(v[2]), inUse: isTrue(v[3])}
+	r := &row{key: k, keyless: keyless, match: isTrue(v[1]), held: isTrue(v[2]), inUse: isTrue(v[3])}
+	if keyless {
+		r.loc, r.err = noLocator(b.root, k), &NullKeyError{b.root.full()}
+	} else {
+		r.loc = b.locator(k)
+	}
 	r.anchor = v[0]
 	if t, ok := v[0].([]byte); ok {
 		r.anchor = string(t)
@@ -85,8 +98,16 @@ func (b *binding) locator(k key) connector.Locator { return locator(b.root, k, t
 // typed reports that a key's type has to be told by its locator.
 func typed(d dialect) bool { return d.grammar().bracket }
 
+// NullKeyError says that a row's primary key is NULL, which SQLite permits
+// where the column is not declared NOT NULL. Such a row has no name by which it
+// could be claimed and proven gone, so it stays.
+type NullKeyError struct{ Table string }
+
+func (e *NullKeyError) Error() string { return "the primary key of a row of " + e.Table + " is NULL" }
+
 // pass is one walk of a scan: which rows, in which order.
 type pass struct {
+	keyless  bool // only rows whose key is NULL, by their number; else only the others
 	byAnchor bool // by anchor and key, else by key
 	dated    bool // rows that may lie before the cutoff
 	undated  bool // rows without an anchor, or with one that is no timestamp
@@ -111,6 +132,9 @@ func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.S
 		if b.byAnchor {
 			passes = []pass{{byAnchor: true, dated: true}, {undated: true}}
 		}
+		if b.root.nullKey() {
+			passes = append(passes, pass{keyless: true, dated: true, undated: true})
+		}
 		for _, p := range passes {
 			if !c.walk(ctx, b, p, yield) {
 				return
@@ -123,7 +147,7 @@ func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.S
 func (c *Connector) survey(ctx context.Context, b *binding, s *connector.Survey) error {
 	var total int64
 	var clock time.Time
-	err := c.read(ctx, func(conn *sql.Conn) error {
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) error {
 		count := newStmt(c.d, "SELECT count(*) FROM ", quoteTable(c.d, b.root))
 		if b.q.Where != "" {
 			count.add(" WHERE (", b.q.Where, "\n)")
@@ -141,7 +165,7 @@ func (c *Connector) survey(ctx context.Context, b *binding, s *connector.Survey)
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("survey collection: %w", err)
+		return fmt.Errorf("survey collection: %w", b.refused(err))
 	}
 	if s != nil {
 		s.Total, s.Clock = total, clock
@@ -157,16 +181,16 @@ func (c *Connector) walk(ctx context.Context, b *binding, p pass, yield func(con
 		var n int
 		err := ctx.Err()
 		if err == nil {
-			err = c.read(ctx, func(conn *sql.Conn) (err error) {
+			err = c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
 				rows, last, n, err = b.chunk(ctx, conn, p, last, c.o.Chunk)
-				if err != nil {
+				if err != nil || p.keyless {
 					return err
 				}
 				return b.fill(ctx, conn, rows)
 			})
 		}
 		if err != nil {
-			yield(connector.Item{}, fmt.Errorf("scan collection: %w", err))
+			yield(connector.Item{}, fmt.Errorf("scan collection: %w", b.refused(err)))
 			return false
 		}
 		for _, r := range rows {
@@ -187,7 +211,7 @@ func (b *binding) chunk(ctx context.Context, q querier, p pass, last *row, limit
 		width := 0
 		s := b.chunkStmt(p, last, limit-n, &width)
 		return s.each(ctx, q, width, func(v []any) error {
-			r, err := b.take(v)
+			r, err := b.take(v, p.keyless)
 			if err != nil {
 				return err
 			}
@@ -216,7 +240,7 @@ func (b *binding) chunk(ctx context.Context, q querier, p pass, last *row, limit
 
 func (b *binding) chunkStmt(p pass, last *row, limit int, width *int) *stmt {
 	t := quoteTable(b.d, b.root)
-	list, n := b.columns()
+	list, n := b.columns(p.keyless)
 	*width = n
 	anchor := of(b.d, t, []*column{b.anchor})[0]
 	pk := of(b.d, t, b.root.pk)
@@ -235,12 +259,15 @@ func (b *binding) chunkStmt(p pass, last *row, limit int, width *int) *stmt {
 		}
 	}
 	s.add("(", strings.Join(range_, " OR "), ")")
-	for i, c := range b.root.pk {
-		if !c.notNull {
-			s.add(" AND ", pk[i], " IS NOT NULL")
+	order, cols := pk, b.root.pk
+	if p.keyless {
+		s.add(" AND (", strings.Join(b.root.maybeNull(pk, " IS NULL"), " OR "), ")")
+		order, cols = []string{t + "." + b.root.rowNumber()}, nil
+	} else {
+		for _, cond := range b.root.maybeNull(pk, " IS NOT NULL") {
+			s.add(" AND ", cond)
 		}
 	}
-	order, cols := pk, b.root.pk
 	if p.byAnchor {
 		order, cols = append([]string{b.d.orderBy(anchor, b.kind)}, pk...), append([]*column{b.anchor}, cols...)
 	}
@@ -262,6 +289,17 @@ func (b *binding) chunkStmt(p pass, last *row, limit int, width *int) *stmt {
 	return s.add(" ORDER BY ", strings.Join(order, ", "), fmt.Sprintf(" LIMIT %d", limit))
 }
 
+// refused makes an error of the policy's words out of one that the database
+// gave for running what it understood: only the operator's own conditions can
+// be the cause.
+func (b *binding) refused(err error) error {
+	var late *TimeoutError
+	if !b.conditional() || errors.As(err, &late) || b.d.classify(err) != refusedFailure {
+		return err
+	}
+	return &FaultError{[]connector.Finding{{Severity: connector.Fault, Subject: "where", Text: textRefused, Hint: hintRefused}}}
+}
+
 // interesting decides, by the instant itself, whether a row is an item.
 func (b *binding) interesting(r *row) bool {
 	at, dated, err := b.kind.instant(r.anchor, b.zone)
@@ -269,7 +307,10 @@ func (b *binding) interesting(r *row) bool {
 }
 
 func (b *binding) item(r *row) connector.Item {
-	it := connector.Item{Locator: r.loc, ID: publicID(b.d, b.root.pk, r.key), Held: r.held, InUse: r.inUse, Values: r.values, Err: r.err}
+	it := connector.Item{Locator: r.loc, Held: r.held, InUse: r.inUse, Values: r.values, Err: r.err}
+	if !r.keyless {
+		it.ID = publicID(b.d, b.root.pk, r.key)
+	}
 	at, dated, err := b.kind.instant(r.anchor, b.zone)
 	switch {
 	case err != nil:

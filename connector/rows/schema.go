@@ -10,6 +10,7 @@ import (
 type catalog struct {
 	tables []*table
 	warn   []string // remarks on the database as a whole, for Check
+	unfit  string   // why nothing in the database can be purged; "" when it can
 }
 
 type table struct {
@@ -88,6 +89,35 @@ func (t *table) column(name string) *column {
 		}
 	}
 	return found
+}
+
+// nullKey reports that a row may lack its primary key, which SQLite permits.
+func (t *table) nullKey() bool {
+	return slices.ContainsFunc(t.pk, func(c *column) bool { return !c.notNull })
+}
+
+// maybeNull are the expressions of those key columns that may be NULL, each
+// followed by what.
+func (t *table) maybeNull(pk []string, what string) []string {
+	var out []string
+	for i, c := range t.pk {
+		if !c.notNull {
+			out = append(out, pk[i]+what)
+		}
+	}
+	return out
+}
+
+// rowNumber is a name by which SQLite knows the number of a row; "" when columns
+// of the table have taken all of them. A table without such numbers has no key
+// that may be NULL.
+func (t *table) rowNumber() string {
+	for _, name := range []string{"_rowid_", "rowid", "oid"} {
+		if !slices.ContainsFunc(t.columns, func(c *column) bool { return strings.EqualFold(c.name, name) }) {
+			return name
+		}
+	}
+	return ""
 }
 
 // indexed reports that an index begins with these columns, in any order.

@@ -50,9 +50,7 @@ func sqliteName(path string, reader bool, wait time.Duration) string {
 		q.Set("_dqs", "0") // a misspelt "column" is an error here, not a text
 	} else {
 		pragmas = append(pragmas, "secure_delete(1)", "synchronous(FULL)", "temp_store(MEMORY)",
-			// A batch stays in memory until its commit, so that readers of a database
-			// without WAL are not shut out while blobs are being erased; and the WAL
-			// is copied back by flushWAL, not in the middle of a batch.
+			// The WAL is copied back by flushWAL, not in the middle of a batch.
 			"cache_size(-16384)", "cache_spill(0)", "wal_autocheckpoint(0)")
 	}
 	q["_pragma"] = pragmas
@@ -246,12 +244,46 @@ func (sqliteDialect) explain() string      { return "EXPLAIN QUERY PLAN " }
 func (sqliteDialect) lock() string         { return "" } // the write transaction is the lock
 func (sqliteDialect) deferredUnseen() bool { return true }
 
-func (sqliteDialect) beginRead(ctx context.Context, c *sql.Conn) error {
+// There is no server to stop: what runs too long is interrupted when its context
+// ends.
+func (sqliteDialect) beginRead(ctx context.Context, c *sql.Conn, _ time.Duration) error {
 	return run(ctx, c, "BEGIN")
 }
 
-func (sqliteDialect) beginWrite(ctx context.Context, c *sql.Conn, _ waits) error {
-	return run(ctx, c, "BEGIN IMMEDIATE")
+func (sqliteDialect) timedOut(error) bool { return false }
+
+// beginWrite lets pages that do not fit into the cache go to the WAL before the
+// commit. Without a WAL they would go to the database file itself, which shuts
+// out all readers; then a batch stays in memory until its commit, so that nobody
+// waits while blobs are being erased.
+func (d sqliteDialect) beginWrite(ctx context.Context, c *sql.Conn, _ waits) error {
+	if err := run(ctx, c, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	wal, err := d.inWAL(ctx, c)
+	if err != nil {
+		return err
+	}
+	if wal {
+		return run(ctx, c, "PRAGMA cache_spill = 1")
+	}
+	return run(ctx, c, "PRAGMA cache_spill = 0")
+}
+
+func (d sqliteDialect) inWAL(ctx context.Context, c *sql.Conn) (wal bool, err error) {
+	err = newStmt(d, "PRAGMA journal_mode").each(ctx, c, 1, func(v []any) error {
+		mode, _ := asText(v[0])
+		wal = mode == "wal"
+		return nil
+	})
+	return wal, err
+}
+
+// With a WAL, SQLite keeps a copy of each page that changes after a savepoint in
+// memory: as much as all that a batch touches. The rollback journal has the
+// pages anyway.
+func (d sqliteDialect) costlySavepoint(ctx context.Context, c *sql.Conn) (bool, error) {
+	return d.inWAL(ctx, c)
 }
 
 func (sqliteDialect) sealed(ctx context.Context, c *sql.Conn, f func() error) error {
@@ -262,11 +294,12 @@ func (sqliteDialect) sealed(ctx context.Context, c *sql.Conn, f func() error) er
 	return errors.Join(err, run(context.WithoutCancel(ctx), c, "PRAGMA query_only = 0"))
 }
 
-func (sqliteDialect) impatient(context.Context, *sql.Conn) error      { return nil }
-func (sqliteDialect) deferChecks(context.Context, *sql.Conn) error    { return nil }
-func (sqliteDialect) checkNow(context.Context, *sql.Conn) error       { return nil }
-func (sqliteDialect) hold(context.Context, *sql.Conn, []string) error { return nil }
-func (sqliteDialect) unhold(context.Context, *sql.Conn) error         { return nil }
+func (sqliteDialect) impatient(context.Context, *sql.Conn) error            { return nil }
+func (sqliteDialect) hurry(context.Context, *sql.Conn, time.Duration) error { return nil }
+func (sqliteDialect) deferChecks(context.Context, *sql.Conn) error          { return nil }
+func (sqliteDialect) checkNow(context.Context, *sql.Conn) error             { return nil }
+func (sqliteDialect) hold(context.Context, *sql.Conn, []string) error       { return nil }
+func (sqliteDialect) unhold(context.Context, *sql.Conn) error               { return nil }
 func (sqliteDialect) mayDelete(context.Context, querier, *table) (bool, error) {
 	return true, nil
 }
