@@ -337,9 +337,14 @@ func (c *claim) name(fd int, name string, h *heldItem) connector.Result {
 	}
 }
 
-// directory erases a session, or another directory of the root.
+// directory erases a session, or another directory of the root. Its key goes
+// first: what then stays, for whatever reason, nobody can read.
 func (c *claim) directory(h *heldItem) connector.Result {
 	s := c.t.s
+	keysLeft := int64(0)
+	if rec, err := readRecord(h.fd); err == nil && (kernelKey{rec.Key, keyName(rec.Nonce)}).drop() != nil {
+		keysLeft = 1
+	}
 	buf := s.buffer()
 	defer s.giveBack(buf)
 	w := &wipe{under: s.under, top: h.fd, buf: *buf}
@@ -350,6 +355,7 @@ func (c *claim) directory(h *heldItem) connector.Result {
 		r = connector.Result{State: connector.Present, Reason: w.why, Err: w.err}
 	}
 	counts := w.gone
+	counts.KeysLeft = keysLeft
 	if r.State != connector.Gone {
 		counts.Left, counts.Unknown = remaining(s.under, h.fd)
 		counts.Unknown += w.lost

@@ -25,6 +25,8 @@ type record struct {
 	// session lives.
 	Leased bool `json:"leased"`
 	Sealed bool `json:"sealed,omitempty"`
+	// Key is the number of the session's key in the kernel; 0: there is none.
+	Key int `json:"key,omitempty"`
 }
 
 func newNonce(random io.Reader) (string, error) {

@@ -6,21 +6,24 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"filippo.io/age"
 )
 
 // seal encrypts the files of one session, with an identity that is nowhere but
-// in the memory of this process.
+// in the memory of this process and, where it was handed on, in the kernel.
 //
-// What that means, exactly: after a crash or a power cut nobody can read what
-// was written through it, as if it had been erased. It does not protect from
-// whoever can read this process's memory while it runs, from memory that was
-// written to swap or to a core dump, nor does it cover what other programs write
-// into the directory.
+// What that means, exactly: once the identity is gone nobody can read what was
+// written through it, as if it had been erased. It is gone from this process with
+// its end, and from the kernel when it is dropped, when its time is over, and with
+// a reboot or a power cut. It does not protect from whoever can read the memory
+// of a process that has it, from memory that was written to swap, to a core dump or
+// for hibernation, nor does it cover what other programs write into the directory.
 type seal struct {
-	mu sync.RWMutex
-	id *age.X25519Identity
+	mu   sync.RWMutex
+	id   *age.X25519Identity
+	kept kernelKey
 }
 
 // ErrUnsealable reports a file that this session's key does not open: it was not
@@ -35,14 +38,26 @@ func newSeal() (*seal, error) {
 	return &seal{id: id}, nil
 }
 
-// forget drops the key. It is a no-op on nil.
-func (k *seal) forget() {
+// hand gives the key to a keeper, and returns its number there.
+func (k *seal) hand(to keeper, name string, ttl time.Duration) (serial int, err error) {
+	if to == nil {
+		return 0, nil
+	}
+	serial, err = to(name, k.id.String(), ttl)
+	k.kept = kernelKey{serial, name}
+	return serial, err
+}
+
+// forget drops the key, here and in the kernel. The error says that the kernel
+// still has it, or may. It is a no-op on nil.
+func (k *seal) forget() error {
 	if k == nil {
-		return
+		return nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.id = nil
+	return k.kept.drop()
 }
 
 func (k *seal) identity() (*age.X25519Identity, error) {

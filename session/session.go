@@ -41,27 +41,19 @@ func (s *Store) New(ctx context.Context, ttl time.Duration) (*Session, error) {
 	return s.NewID(ctx, id, ttl)
 }
 
-// NewID makes a session with the given id. ErrID reports an id that is none, and
-// ErrExists one under which something lies in the root, whatever it is.
+// NewID makes a session with the given id. ErrID reports an id that is none,
+// ErrExists one under which something lies in the root, whatever it is, and
+// ErrKeyring, with Options.Lend, a kernel that takes no key.
 func (s *Store) NewID(ctx context.Context, id string, ttl time.Duration) (*Session, error) {
-	fd, rec, err := s.make(ctx, id, ttl, s.me, true)
-	if err != nil {
-		return nil, err
-	}
-	x := &Session{s: s, id: id, fd: fd, rec: rec}
-	if s.o.Sealed {
-		if x.seal, err = newSeal(); err != nil {
-			_, _ = x.Close()
-			return nil, err
-		}
-	}
-	return x, nil
+	return s.make(ctx, id, ttl, s.me, true)
 }
 
 // Leave makes a session that no process holds: it ends when it is deleted, when
 // ttl is over, or, unless by is nobody, when a sweep finds that owner
 // dead. An id of "" stands for a random one. It returns the id and the instant
-// at which the session's time is over.
+// at which the session's time is over. With Options.Sealed the key of the
+// session is in the kernel, for the processes of this user; ErrKeyring reports a
+// kernel that does not take it, and nothing is made then.
 func (s *Store) Leave(ctx context.Context, id string, ttl time.Duration, by owner.Process) (string, time.Time, error) {
 	if id == "" {
 		var err error
@@ -69,54 +61,78 @@ func (s *Store) Leave(ctx context.Context, id string, ttl time.Duration, by owne
 			return "", time.Time{}, err
 		}
 	}
-	fd, rec, err := s.make(ctx, id, ttl, by, false)
+	x, err := s.make(ctx, id, ttl, by, false)
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	return id, rec.Expires, unix.Close(fd)
+	return id, x.rec.Expires, unix.Close(x.fd)
 }
 
-// make makes the directory, takes its lease, and writes the record.
-func (s *Store) make(ctx context.Context, id string, ttl time.Duration, by owner.Process, leased bool) (int, record, error) {
-	var rec record
+// make makes the key, the directory, takes its lease, and writes the record.
+func (s *Store) make(ctx context.Context, id string, ttl time.Duration, by owner.Process, leased bool) (x *Session, err error) {
 	if err := CheckID(id); err != nil {
-		return -1, rec, err
+		return nil, err
 	}
 	if ttl <= 0 {
-		return -1, rec, errors.New("make session: its time must be longer than nothing")
+		return nil, errors.New("make session: its time must be longer than nothing")
 	}
 	if err := ctx.Err(); err != nil {
-		return -1, rec, err
+		return nil, err
 	}
 	if err := s.open(); err != nil {
-		return -1, rec, err
+		return nil, err
 	}
 	if err := s.still(); err != nil {
-		return -1, rec, err
+		return nil, err
 	}
 	nonce, err := newNonce(s.o.Rand)
 	if err != nil {
-		return -1, rec, err
+		return nil, err
 	}
 	now := s.now()
-	rec = record{Version: 1, Nonce: nonce, Created: now, Expires: now.Add(ttl), Owner: by, Leased: leased, Sealed: s.o.Sealed && leased}
-	fd, err := makeDirectory(s.root, id)
+	x = &Session{s: s, id: id, rec: record{Version: 1, Nonce: nonce, Created: now, Expires: now.Add(ttl), Owner: by, Leased: leased, Sealed: s.o.Sealed}}
+	if s.o.Sealed {
+		if x.seal, err = newSeal(); err == nil {
+			x.rec.Key, err = x.seal.hand(s.keeper(leased), keyName(nonce), ttl)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make session: %w", err)
+		}
+		defer func() {
+			if err != nil {
+				_ = x.seal.forget()
+			}
+		}()
+	}
+	x.fd, err = makeDirectory(s.root, id)
 	if err == unix.EEXIST {
-		return -1, rec, ErrExists
+		return nil, ErrExists
 	}
 	if err != nil {
-		return -1, rec, fmt.Errorf("make session: %w", err)
+		return nil, fmt.Errorf("make session: %w", err)
 	}
-	if err = lock(fd); err == nil {
-		err = rec.write(fd)
+	if err = lock(x.fd); err == nil {
+		err = x.rec.write(x.fd)
 	}
 	if err != nil {
-		_ = unlinkat(fd, recordName, 0)
-		unix.Close(fd)
+		_ = unlinkat(x.fd, recordName, 0)
+		unix.Close(x.fd)
 		_ = unlinkat(s.root, id, unix.AT_REMOVEDIR)
-		return -1, rec, fmt.Errorf("make session: %w", err)
+		return nil, fmt.Errorf("make session: %w", err)
 	}
-	return fd, rec, nil
+	return x, nil
+}
+
+// keeper is who else has the key of a sealed session.
+func (s *Store) keeper(leased bool) keeper {
+	switch {
+	case !leased:
+		return keepForUser
+	case s.o.Lend:
+		return keepForChildren
+	default:
+		return nil
+	}
 }
 
 // ID returns the session's id.
@@ -157,6 +173,22 @@ func (x *Session) use(name string, do func(fd int, base string) error) error {
 // someone has put there is ever written into. In a sealed session what is
 // written is encrypted, and is complete only once the file has been closed.
 func (x *Session) Create(name string) (io.WriteCloser, error) {
+	f, err := x.createFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return x.sealing(f)
+}
+
+// sealing writes into f what is sealed in a sealed session, and plain otherwise.
+func (x *Session) sealing(f *os.File) (io.WriteCloser, error) {
+	if x.seal == nil {
+		return f, nil
+	}
+	return x.seal.writer(f)
+}
+
+func (x *Session) createFile(name string) (*os.File, error) {
 	if err := x.directories(name); err != nil {
 		return nil, fmt.Errorf("create file: %w", err)
 	}
@@ -171,10 +203,7 @@ func (x *Session) Create(name string) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create file: %w", err)
 	}
-	if x.seal == nil {
-		return f, nil
-	}
-	return x.seal.writer(f)
+	return f, nil
 }
 
 // directories makes what leads to name.
@@ -286,7 +315,7 @@ func (x *Session) Close() (Ended, error) {
 		return x.ended, x.err
 	}
 	x.over = true
-	x.seal.forget()
+	_ = x.seal.forget() // a key that stays in the kernel is counted by the disposal, which tries again
 	x.ended, x.err = x.s.end(x.id, x.fd)
 	unix.Close(x.fd)
 	return x.ended, x.err

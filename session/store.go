@@ -64,11 +64,17 @@ type Options struct {
 	// Grace is how long something that is no session is left alone by Sweep;
 	// 0: DefaultGrace.
 	Grace time.Duration
-	// Sealed encrypts what is written through [Session.Create], with a key of the
-	// session that is in the memory of this process only. A crash or a power cut
-	// then amounts to cryptographic erasure of what was written through it, and of
-	// nothing else.
+	// Sealed encrypts what is written through [Session.Create] and [Visit.Write],
+	// with a key for each session. That of a session made by New is in the memory of
+	// this process only, and that of one made by Leave in the kernel, for the
+	// processes of this user. A power cut, and for the former a crash, then amounts
+	// to cryptographic erasure of what was written through it, and of nothing else.
 	Sealed bool
+	// Lend, with Sealed, gives the key of a session made by New to the kernel too,
+	// for the programs that the calling thread starts from then on: they can enter
+	// the session. The caller locks its goroutine to the thread and stays on it
+	// (runtime.LockOSThread).
+	Lend bool
 	// Observe gets the events of disposals; see package purge.
 	Observe func(purge.Event)
 }
@@ -104,6 +110,22 @@ func Open(ctx context.Context, root string, o Options) (*Store, error) {
 	if o.Ledger == nil {
 		return nil, errors.New("open sessions: there is no ledger")
 	}
+	s, err := openStore(root, o)
+	if err != nil {
+		return nil, err
+	}
+	s.disposer, err = purge.NewDisposer(purge.Config{Ledger: o.Ledger, Stores: map[string]connector.Connector{storeName: tree{s}},
+		Clock: s.o.Clock, Rand: s.o.Rand, Observe: o.Observe, Who: o.Who, Batch: mostGroup})
+	if err != nil {
+		unix.Close(s.root)
+		return nil, err
+	}
+	s.group = group{most: 2, do: s.disposeGroup}
+	return s, nil
+}
+
+// openStore opens a root, without what disposes of anything in it.
+func openStore(root string, o Options) (*Store, error) {
 	if root == "" || strings.IndexByte(root, 0) >= 0 {
 		return nil, fmt.Errorf("open sessions: %w: the path is empty or holds a NUL", ErrNotRoot)
 	}
@@ -133,13 +155,6 @@ func Open(ctx context.Context, root string, o Options) (*Store, error) {
 	if err := s.openRoot(); err != nil {
 		return nil, fmt.Errorf("open sessions: %w", err)
 	}
-	s.disposer, err = purge.NewDisposer(purge.Config{Ledger: o.Ledger, Stores: map[string]connector.Connector{storeName: tree{s}},
-		Clock: o.Clock, Rand: o.Rand, Observe: o.Observe, Who: o.Who, Batch: mostGroup})
-	if err != nil {
-		unix.Close(s.root)
-		return nil, err
-	}
-	s.group = group{most: 2, do: s.disposeGroup}
 	return s, nil
 }
 
@@ -320,7 +335,7 @@ func (s *Store) doubtCount(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c, ok := s.counts[name]; ok {
-		s.counts[name] = Counts{Left: c.Left, Unknown: c.Unknown + c.Gone}
+		s.counts[name] = Counts{Left: c.Left, Unknown: c.Unknown + c.Gone, KeysLeft: c.KeysLeft}
 	}
 }
 

@@ -35,6 +35,8 @@ type Info struct {
 	Owner   owner.Process
 	Leased  bool
 	Sealed  bool
+	// KeyGone says of a sealed session that nobody can read it any more.
+	KeyGone bool
 	Files   int64
 	Bytes   int64 // of regular files, as they are on disk
 	// Unread counts directories inside that cannot be read.
@@ -133,6 +135,11 @@ func (s *Store) info(name string) (i Info, ok bool, err error) {
 		i.Stands = Held
 	default:
 		i.Stands = Foreign
+	}
+	if key := (kernelKey{rec.Key, keyName(rec.Nonce)}); rec.Key != 0 {
+		i.KeyGone = key.gone(key.look())
+	} else if rec.Sealed { // it was in the memory of the owner, which is gone
+		i.KeyGone = i.Stands == Abandoned
 	}
 	return i, true, nil
 }

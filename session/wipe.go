@@ -18,6 +18,10 @@ type Counts struct {
 	Left    int64 // still there
 	Unknown int64 // of which we cannot say; a directory that cannot be read counts as one
 	Bytes   int64 // of the regular files that are gone
+	// KeysLeft counts keys of sealed sessions that the kernel still has, or may
+	// have: they are another user's, or keys are denied here. They end with the
+	// session's time.
+	KeysLeft int64
 }
 
 func (c *Counts) add(d Counts) {
@@ -25,6 +29,7 @@ func (c *Counts) add(d Counts) {
 	c.Left += d.Left
 	c.Unknown += d.Unknown
 	c.Bytes += d.Bytes
+	c.KeysLeft += d.KeysLeft
 }
 
 // wipe erases what is in one directory, as much of it as can go.

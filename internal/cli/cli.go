@@ -15,6 +15,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -58,10 +60,14 @@ func Run(ctx context.Context, env Env) int {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &app{env: env, stop: make(chan struct{})}
+	if slices.Contains(env.Args, "--json") {
+		a.answer = &answer{w: env.Stdout}
+		a.env.Stdout = a.answer
+	}
 	go a.listen(ctx, cancel)
 	root := a.root()
 	root.SetArgs(env.Args)
-	root.SetOut(env.Stdout)
+	root.SetOut(a.env.Stdout)
 	root.SetErr(env.Stderr)
 	err := root.ExecuteContext(ctx)
 	return a.conclude(err)
@@ -71,10 +77,33 @@ func Run(ctx context.Context, env Env) int {
 type app struct {
 	env    Env
 	global globals
-	// stop is closed by the first interrupt.
-	stop chan struct{}
+	// stop is closed by the first interrupt, which is asked from then on.
+	stop  chan struct{}
+	asked os.Signal
+	// answer notes, where JSON may be asked for, whether stdout has a result.
+	answer *answer
+	// said is the last problem told on stderr.
+	said atomic.Pointer[problem]
+	// noFlags is set when the flags could not be read.
+	noFlags bool
 	// deaf is set while signals are passed on to a program: they are not for us.
 	deaf atomic.Bool
+	// talk is held while a checkpoint is made and its result printed, where several
+	// acts are done at once.
+	talk sync.Mutex
+}
+
+// answer is stdout where one object is expected on it.
+type answer struct {
+	w       io.Writer
+	written atomic.Bool
+}
+
+func (o *answer) Write(b []byte) (int, error) {
+	if len(b) > 0 {
+		o.written.Store(true)
+	}
+	return o.w.Write(b)
 }
 
 // globals are the flags that every command takes.
@@ -94,10 +123,11 @@ func (a *app) listen(ctx context.Context, cancel context.CancelFunc) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.env.Signals:
+		case sig := <-a.env.Signals:
 			if a.deaf.Load() {
 				n--
 			} else if n == 1 {
+				a.asked = sig
 				close(a.stop)
 			} else {
 				cancel()

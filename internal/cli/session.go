@@ -49,8 +49,8 @@ ledger is that of --ledger, $EPITAPH_LEDGER, or the policy.`,
 	fl := cmd.PersistentFlags()
 	fl.StringVar(&f.root, "root", "", "the directory of the sessions (also $EPITAPH_SESSIONS)")
 	fl.StringVar(&f.ledger, "ledger", "", "keep the record in this ledger, such as sqlite:epitaph.db (also $EPITAPH_LEDGER)")
-	cmd.AddCommand(a.sessionNew(&f), a.sessionList(&f), a.sessionFiles(&f), a.sessionRemove(&f), a.sessionDelete(&f),
-		a.sessionDeleteAll(&f), a.sessionSweep(&f), a.sessionRun(&f))
+	cmd.AddCommand(a.sessionNew(&f), a.sessionWrite(&f), a.sessionRead(&f), a.sessionList(&f), a.sessionFiles(&f), a.sessionRemove(&f),
+		a.sessionDelete(&f), a.sessionDeleteAll(&f), a.sessionSweep(&f), a.sessionRun(&f))
 	return cmd
 }
 
@@ -95,14 +95,23 @@ func (a *app) sessionLedger(ctx context.Context, f *sessionFlags) (*ledger.Ledge
 	return a.openLedger(ctx, pol, true)
 }
 
-// inStore runs do with the store that the flags name.
-func (a *app) inStore(ctx context.Context, f *sessionFlags, o session.Options, do func(*session.Store) error) (err error) {
+// sessionRoot is the root of the flag or the environment.
+func (a *app) sessionRoot(f *sessionFlags) (string, error) {
 	root := f.root
 	if root == "" {
-		root, _ = a.env.Lookup("EPITAPH_SESSIONS")
+		root, _ = a.env.Lookup(rootVariable)
 	}
 	if root == "" {
-		return usage("no root of sessions is named", "name one: --root DIR, or set EPITAPH_SESSIONS")
+		return "", usage("no root of sessions is named", "name one: --root DIR, or set "+rootVariable)
+	}
+	return root, nil
+}
+
+// inStore runs do with the store that the flags name.
+func (a *app) inStore(ctx context.Context, f *sessionFlags, o session.Options, do func(*session.Store) error) (err error) {
+	root, err := a.sessionRoot(f)
+	if err != nil {
+		return err
 	}
 	if !o.Create { // a command that makes nothing makes no ledger either
 		if _, err := os.Lstat(root); errors.Is(err, fs.ErrNotExist) {
@@ -157,6 +166,12 @@ func sessionProblem(err error) error {
 		return &problem{StatusPartly, "there is no such session", []string{"epitaph session list shows those that are there"}}
 	case errors.Is(err, session.ErrInUse):
 		return &problem{StatusPartly, "the session is in use, and stays", []string{"it ends when the program that holds it does"}}
+	case errors.Is(err, session.ErrKeyring):
+		return keyringProblem(err)
+	case errors.Is(err, session.ErrNoKey):
+		return noKeyProblem(err)
+	case errors.Is(err, session.ErrUnsealable):
+		return &problem{StatusPartly, "the file was not sealed with the key of the session, or was cut short or changed since", nil}
 	case errors.Is(err, session.ErrVanished):
 		return &problem{StatusPartly, "the root of sessions is not there any more; nothing is known of what was in it", nil}
 	default:
@@ -167,13 +182,18 @@ func sessionProblem(err error) error {
 func (a *app) sessionNew(f *sessionFlags) *cobra.Command {
 	var id, ttl string
 	var pid int
+	var sealed bool
 	cmd := &cobra.Command{
 		Use:   "new",
 		Short: "Make a session and print its id",
 		Long: `Makes a session and prints its id; its directory is of that name in the root. The
 session ends when it is deleted, or by the first sweep after its time is over or,
-with --owner, after that process is gone.`,
-		Example: "  id=$(epitaph session new --ttl 2h --owner $$)",
+with --owner, after that process is gone.
+
+With --sealed, what epitaph session write puts into it is encrypted, with a key that
+is in the kernel only, for this user, and goes with the session, with its time, and
+with a reboot. Where the kernel takes no key nothing is made.`,
+		Example: "  id=$(epitaph session new --ttl 2h --owner $$)\n  id=$(epitaph session new --sealed) && epitaph session write $id note.txt < note.txt",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			span, err := parseTTL(ttl)
@@ -189,13 +209,13 @@ with --owner, after that process is gone.`,
 					return usage(fmt.Sprintf("--owner %d: there is no such process, or it cannot be seen", pid), "give the number of the process that the session belongs to, such as $$")
 				}
 			}
-			return a.inStore(cmd.Context(), f, session.Options{Create: true}, func(s *session.Store) error {
+			return a.inStore(cmd.Context(), f, session.Options{Create: true, Sealed: sealed}, func(s *session.Store) error {
 				id, until, err := s.Leave(cmd.Context(), id, span, who)
 				if err != nil {
 					return err
 				}
 				if a.global.json {
-					return a.printJSON(map[string]any{"id": id, "path": s.Path() + "/" + id, "expires": until.Format(time.RFC3339Nano)})
+					return a.printJSON(map[string]any{"id": id, "path": s.Path() + "/" + id, "expires": until.Format(time.RFC3339Nano), "sealed": sealed})
 				}
 				p := a.stdout()
 				p.linef("%s", id)
@@ -206,6 +226,7 @@ with --owner, after that process is gone.`,
 	cmd.Flags().StringVar(&id, "id", "", "use this `ID` instead of a random one")
 	cmd.Flags().StringVar(&ttl, "ttl", "1h", "the longest it may live, such as 30m, 2h or 1d")
 	cmd.Flags().IntVar(&pid, "owner", 0, "the `PID` of the process that it belongs to")
+	cmd.Flags().BoolVar(&sealed, "sealed", false, "encrypt what is written, with a key that is in the kernel only")
 	return cmd
 }
 
@@ -237,6 +258,7 @@ type sessionJSON struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
 	Sealed  bool      `json:"sealed"`
+	KeyGone bool      `json:"key_gone"`
 }
 
 type leftoverJSON struct {
@@ -255,7 +277,9 @@ func leftoversJSON(rest []session.Leftover) []leftoverJSON {
 
 func (a *app) sessionList(f *sessionFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the sessions, and what else lies in their root", Args: noArgs,
+		Use:     "list",
+		Example: "  epitaph session list --root /run/app/sessions",
+		Short:   "List the sessions, and what else lies in their root", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.inStore(cmd.Context(), f, session.Options{}, func(s *session.Store) error {
 				infos, rest, err := s.List(cmd.Context())
@@ -265,13 +289,13 @@ func (a *app) sessionList(f *sessionFlags) *cobra.Command {
 				if a.global.json {
 					out := make([]sessionJSON, len(infos))
 					for i, x := range infos {
-						out[i] = sessionJSON{x.ID, string(x.Stands), x.Files, x.Bytes, x.Unread, x.Created, x.Expires, x.Sealed}
+						out[i] = sessionJSON{x.ID, string(x.Stands), x.Files, x.Bytes, x.Unread, x.Created, x.Expires, x.Sealed, x.KeyGone}
 					}
 					return a.printJSON(map[string]any{"sessions": out, "leftovers": leftoversJSON(rest)})
 				}
 				p := a.stdout()
 				for _, x := range infos {
-					p.linef("%s  %s  %s  %s  until %s", x.ID, x.Stands, count(x.Files, "file"), bytesText(x.Bytes), instant(x.Expires))
+					p.linef("%s  %s  %s  %s  until %s%s", x.ID, x.Stands, count(x.Files, "file"), bytesText(x.Bytes), instant(x.Expires), sealedText(x))
 				}
 				a.printLeftovers(p, rest)
 				p.linef("Sessions: %d", len(infos))
@@ -289,7 +313,9 @@ func (a *app) printLeftovers(p *printer, rest []session.Leftover) {
 
 func (a *app) sessionFiles(f *sessionFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "files ID", Short: "List the files of a session", Args: exactly("ID"),
+		Use:     "files ID",
+		Example: "  epitaph session files note-1",
+		Short:   "List the files of a session", Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkSession(args[0]); err != nil {
 				return err
@@ -332,7 +358,9 @@ func shown(name string) string {
 
 func (a *app) sessionRemove(f *sessionFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove ID FILE", Short: "Dispose of one file of a session", Args: exactly("ID", "FILE"),
+		Use:     "remove ID FILE",
+		Example: "  epitaph session remove note-1 sub/toc.json",
+		Short:   "Dispose of one file of a session", Args: exactly("ID", "FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkSession(args[0]); err != nil {
 				return err
@@ -382,10 +410,11 @@ type endedJSON struct {
 	Left    int64  `json:"files_left"`
 	Unknown int64  `json:"files_unknown"`
 	Bytes   int64  `json:"bytes"`
+	Keys    int64  `json:"keys_left"`
 }
 
 func endedOf(e session.Ended) endedJSON {
-	return endedJSON{e.ID, e.State.String(), string(e.Reason), e.Gone, e.Left, e.Unknown, e.Bytes}
+	return endedJSON{e.ID, e.State.String(), string(e.Reason), e.Gone, e.Left, e.Unknown, e.Bytes, e.KeysLeft}
 }
 
 func filesText(c session.Counts) string {
@@ -394,7 +423,9 @@ func filesText(c session.Counts) string {
 
 func (a *app) sessionDelete(f *sessionFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete ID", Short: "Dispose of a session", Args: exactly("ID"),
+		Use:     "delete ID",
+		Example: "  epitaph session delete note-1",
+		Short:   "Dispose of a session", Args: exactly("ID"),
 		Long: `Disposes of a session and says how many of its files are gone, left or unknown. One
 that is gone already is no error. One that a program holds stays.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -413,7 +444,7 @@ that is gone already is no error. One that a program holds stays.`,
 				} else if err := a.printEnded(e); err != nil {
 					return err
 				}
-				if !e.Done() {
+				if !e.Done() || a.remarkKeys(e.KeysLeft) {
 					return ended(StatusPartly)
 				}
 				return nil
@@ -438,7 +469,9 @@ func (a *app) printEnded(e session.Ended) error {
 func (a *app) sessionDeleteAll(f *sessionFlags) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use: "delete-all --yes", Short: "Dispose of all sessions that no program holds", Args: noArgs,
+		Use:     "delete-all --yes",
+		Example: "  epitaph session delete-all --yes",
+		Short:   "Dispose of all sessions that no program holds", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !yes {
 				return usage("delete-all disposes of every session in the root", "say that you mean it: epitaph session delete-all --yes")
@@ -453,6 +486,7 @@ func (a *app) sessionDeleteAll(f *sessionFlags) *cobra.Command {
 					}
 					w.Ended = append(w.Ended, e)
 					w.Gone, w.Left, w.Unknown, w.Bytes = w.Gone+e.Gone, w.Left+e.Left, w.Unknown+e.Unknown, w.Bytes+e.Bytes
+					w.KeysLeft += e.KeysLeft
 				}
 				var lerr error
 				_, w.Leftovers, lerr = s.List(cmd.Context())
@@ -467,7 +501,9 @@ func (a *app) sessionDeleteAll(f *sessionFlags) *cobra.Command {
 func (a *app) sessionSweep(f *sessionFlags) *cobra.Command {
 	var grace time.Duration
 	cmd := &cobra.Command{
-		Use: "sweep", Short: "Dispose of sessions that are over or whose owner is gone", Args: noArgs,
+		Use:     "sweep",
+		Example: "  epitaph session sweep                # from cron, every ten minutes\n  epitaph session sweep --grace 10m",
+		Short:   "Dispose of sessions that are over or whose owner is gone", Args: noArgs,
 		Long: `Disposes of the sessions whose time is over or whose owner is known to be gone, and
 never of one that a program holds. What lies in the root and is no session is
 reported, and goes when it has not changed for the time of --grace. First it
@@ -507,7 +543,7 @@ func (a *app) printSwept(w session.Swept, verb string) error {
 		}
 		if err := a.printJSON(map[string]any{"sessions_gone": gone, "sessions_left": left, "files_gone": w.Gone, "files_left": w.Left,
 			"files_unknown": w.Unknown, "bytes": w.Bytes, "in_use": w.InUse, "waiting": w.Waiting, "owner_unknown": w.Foreign,
-			"settled": w.Settled, "sessions": es, "leftovers": leftoversJSON(w.Leftovers)}); err != nil {
+			"settled": w.Settled, "keys_left": w.KeysLeft, "sessions": es, "leftovers": leftoversJSON(w.Leftovers)}); err != nil {
 			return err
 		}
 	} else {
@@ -528,7 +564,7 @@ func (a *app) printSwept(w session.Swept, verb string) error {
 			return p.err
 		}
 	}
-	if left > 0 || slices.ContainsFunc(w.Leftovers, func(l session.Leftover) bool { return l.Type == "unknown" }) {
+	if a.remarkKeys(w.KeysLeft) || left > 0 || slices.ContainsFunc(w.Leftovers, func(l session.Leftover) bool { return l.Type == "unknown" }) {
 		return ended(StatusPartly)
 	}
 	return nil

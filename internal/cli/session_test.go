@@ -4,14 +4,20 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // sessionBed prepares runs of the session command in a directory of their own.
@@ -194,4 +200,95 @@ func TestSessionDeleteKilledAnywhere(t *testing.T) {
 		t.Errorf("%d gone, %d open, %d left; want %d, 0, 0 (%d were cut in the middle)", gone, open, sessionsIn(t, dir), rounds, cut)
 	}
 	t.Logf("%d of %d were cut in the middle", cut, rounds)
+}
+
+// withoutKeyring runs a program to which the kernel denies its keyring, as the
+// seccomp profile of a container does.
+func withoutKeyring() {
+	runtime.LockOSThread()
+	const load, equal, answer = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
+	filter := []unix.SockFilter{
+		{Code: load, K: 0}, // the number of the call
+		{Code: equal, K: unix.SYS_ADD_KEY, Jt: 3},
+		{Code: equal, K: unix.SYS_REQUEST_KEY, Jt: 2},
+		{Code: equal, K: unix.SYS_KEYCTL, Jt: 1},
+		{Code: answer, K: unix.SECCOMP_RET_ALLOW},
+		{Code: answer, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	path, err := exec.LookPath(os.Args[1])
+	if err == nil {
+		err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	}
+	if err == nil {
+		err = unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
+	}
+	if err == nil {
+		err = syscall.Exec(path, os.Args[1:], os.Environ())
+	}
+	fmt.Fprintln(os.Stderr, "nokeyring:", err)
+	os.Exit(99)
+}
+
+// The runner of a sealed session killed with -9: no sweep is needed, and no time
+// must pass. The kernel destroys the key with the last process that could read it.
+func TestSealedRunKilledTakesItsKeyAlong(t *testing.T) {
+	t.Parallel()
+	dir, run := sessionBed(t)
+	cmd := run("run", "--sealed", "--id", "r", "--", "sh", "-c", `echo x | epitaph session write r note 2>/dev/null; echo $$; while :; do sleep 0.05; done`)
+	pid := started(t, cmd)
+	text, err := os.ReadFile(filepath.Join(dir, "sessions", "r", ".epitaph-session"))
+	must(t, err)
+	var rec struct{ Key int }
+	must(t, json.Unmarshal(text, &rec))
+	if _, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, rec.Key); err != nil {
+		t.Fatalf("while it runs: %v", err)
+	}
+	buf := make([]byte, 256)
+	if _, err := unix.KeyctlBuffer(unix.KEYCTL_READ, rec.Key, buf, 0); err != unix.EACCES {
+		t.Errorf("we can read it: %v", err)
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, rec.Key); err == unix.ENOKEY && !alive(pid) {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the key lives on: %v; the program lives on: %t", err, alive(pid))
+		}
+	}
+	out, err := run("list").Output()
+	if statusOf(t, err) != 0 || !strings.Contains(string(out), "r  abandoned  1 file") || !strings.Contains(string(out), "sealed, its key is gone") {
+		t.Errorf("list: %s", out)
+	}
+	out, err = run("sweep").Output()
+	if statusOf(t, err) != 0 || !strings.Contains(string(out), "Sessions swept: 1\nFiles: 1 gone, 0 left, 0 unknown\n") {
+		t.Errorf("sweep: %s", out)
+	}
+}
+
+// An interrupted write leaves no file behind.
+func TestSessionWriteInterrupted(t *testing.T) {
+	t.Parallel()
+	dir, run := sessionBed(t)
+	must(t, run("new", "--sealed", "--id", "a").Run())
+	cmd := run("write", "a", "note.txt")
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "sessions", "a", "note.txt")); err == nil {
+			break
+		}
+	}
+	_, err = in.Write([]byte("half"))
+	must(t, err)
+	must(t, cmd.Process.Signal(os.Interrupt))
+	if status := statusOf(t, cmd.Wait()); status != 130 {
+		t.Errorf("status %d, want 130", status)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "sessions", "a", "note.txt")); err == nil {
+		t.Error("half a file is there")
+	}
+	must(t, run("delete", "a").Run())
 }

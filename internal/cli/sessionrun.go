@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,8 +19,12 @@ import (
 	"github.com/epitaph/epitaph/session"
 )
 
-// sessionVariable tells a program where its session is.
-const sessionVariable = "EPITAPH_SESSION"
+// What a program is told of its session: its directory, its id, and the root.
+const (
+	sessionVariable = "EPITAPH_SESSION"
+	idVariable      = "EPITAPH_SESSION_ID"
+	rootVariable    = "EPITAPH_SESSIONS"
+)
 
 func (a *app) sessionRun(f *sessionFlags) *cobra.Command {
 	var id, ttl string
@@ -32,8 +38,13 @@ passed on, and the status is that of the program: 128 and the signal's number
 when a signal ended it, and 1 where it was 0 but something of the session is left.
 stdout and stderr are the program's; what became of the session stands at the end
 of stderr. If epitaph itself is killed, the program is killed too, and the next
-sweep takes the session.`,
-		Example: "  epitaph session run -- python3 convert.py note.txt",
+sweep takes the session.
+
+With --sealed the program gets no directory, because nobody would encrypt what it
+puts there. It has epitaph session write and read, with $EPITAPH_SESSION_ID. The key
+is in the kernel for it and its children alone, and goes with the last of them.`,
+		Example: "  epitaph session run -- python3 convert.py note.txt\n" +
+			"  epitaph session run --sealed -- sh -c 'epitaph session write $EPITAPH_SESSION_ID note.txt'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage(cmd.CommandPath()+" takes the program to run", "such as "+cmd.CommandPath()+" -- ./convert note.txt")
@@ -48,28 +59,31 @@ sweep takes the session.`,
 			if err != nil {
 				return err
 			}
-			if sealed {
-				return usage("run --sealed: a program writes plain files, which nobody would encrypt", "put the root on tmpfs, such as /run/sessions; or use the Go library, which can seal")
+			if a.global.json {
+				return usage("run has no --json: its stdout is the program's", "what became of the session is in the ledger: epitaph trail --json")
 			}
 			program, err := exec.LookPath(args[0])
 			if err != nil {
 				return usage(fmt.Sprintf("there is no program %q", args[0]), "give its path, or a name that is found in $PATH")
 			}
-			return a.inStore(cmd.Context(), f, session.Options{Create: true}, func(s *session.Store) error {
-				return a.runIn(s, id, span, program, args)
+			return a.inStore(cmd.Context(), f, session.Options{Create: true, Sealed: sealed, Lend: true}, func(s *session.Store) error {
+				return a.runIn(s, id, span, program, args, sealed)
 			})
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVar(&id, "id", "", "use this `ID` instead of a random one")
 	cmd.Flags().StringVar(&ttl, "ttl", "24h", "the longest it may live if it is left behind")
-	cmd.Flags().BoolVar(&sealed, "sealed", false, "not possible here: see the Go library")
+	cmd.Flags().BoolVar(&sealed, "sealed", false, "encrypt what is written, with a key that only the program has")
 	return cmd
 }
 
 // runIn runs a program in a session of its own. Signals end the program, not
 // this: the session must still be disposed of.
-func (a *app) runIn(s *session.Store, id string, ttl time.Duration, program string, args []string) error {
+func (a *app) runIn(s *session.Store, id string, ttl time.Duration, program string, args []string, sealed bool) error {
+	// The kernel kills the program when the thread that started it ends, and lends
+	// the key of a session to what this thread starts. The process ends soon.
+	runtime.LockOSThread()
 	signals := make(chan os.Signal, 16)
 	a.deaf.Store(true)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
@@ -85,7 +99,7 @@ func (a *app) runIn(s *session.Store, id string, ttl time.Duration, program stri
 	if err != nil {
 		return err
 	}
-	status, ran := a.child(x, program, args, signals)
+	status, ran := a.child(program, args, programEnv(s, x, sealed), signals)
 	e, cerr := x.Close()
 	if err := a.sayEnded(e, cerr); err != nil {
 		return errors.Join(ran, err)
@@ -93,7 +107,7 @@ func (a *app) runIn(s *session.Store, id string, ttl time.Duration, program stri
 	switch {
 	case ran != nil:
 		return ran
-	case status == 0 && (cerr != nil || !e.Done()):
+	case a.remarkKeys(e.KeysLeft) && status == 0, status == 0 && (cerr != nil || !e.Done()):
 		return ended(StatusPartly)
 	case status != 0:
 		return ended(status)
@@ -119,14 +133,25 @@ func (a *app) sayEnded(e session.Ended, err error) error {
 	return nil
 }
 
+// programEnv is the environment of the program. In a sealed session it is not
+// told a directory, not even that of another session which this one runs in.
+func programEnv(s *session.Store, x *session.Session, sealed bool) []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, sessionVariable+"=") })
+	env = append(env, idVariable+"="+x.ID(), rootVariable+"="+s.Path())
+	if !sealed {
+		env = append(env, sessionVariable+"="+x.Path())
+	}
+	return env
+}
+
 // child runs the program and returns its status. The error is for one that could
 // not be started.
-func (a *app) child(x *session.Session, program string, args []string, signals <-chan os.Signal) (int, error) {
-	// The kernel kills the program when the thread that started it ends.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd := &exec.Cmd{Path: program, Args: args, Stdin: a.env.Stdin, Stdout: a.env.Stdout, Stderr: a.env.Stderr,
-		Env:         append(os.Environ(), sessionVariable+"="+x.Path()),
+func (a *app) child(program string, args, env []string, signals <-chan os.Signal) (int, error) {
+	stdout := a.env.Stdout
+	if a.answer != nil { // it is the program's own --json
+		stdout = a.answer.w
+	}
+	cmd := &exec.Cmd{Path: program, Args: args, Stdin: a.env.Stdin, Stdout: stdout, Stderr: a.env.Stderr, Env: env,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}}
 	// A signal that is ignored stays so in the program.
 	signal.Reset(syscall.SIGPIPE)

@@ -47,8 +47,48 @@ type ended int
 
 func (e ended) Error() string { return fmt.Sprintf("status %d", int(e)) }
 
-// conclude prints what err says to a person and returns the status.
+// conclude prints what err says to a person and returns the status. Where JSON
+// was asked for and no result is on stdout, an object there says it too.
 func (a *app) conclude(err error) int {
+	status := a.tell(err)
+	if status == StatusDone || a.answer == nil || a.answer.written.Load() || !a.global.json && !a.noFlags || errors.Is(err, syscall.EPIPE) {
+		return status
+	}
+	out := noResultJSON{Status: status, Error: "nothing was done", Hints: []string{}}
+	var bad *policy.Errors
+	switch {
+	case errors.As(err, &bad):
+		out.Error = "the policy has errors"
+		for _, p := range bad.Problems {
+			out.Problems = append(out.Problems, problemJSON{bad.File, p.Pos.Line, p.Pos.Column, p.Text, p.Hint})
+		}
+	case a.said.Load() != nil:
+		said := a.said.Load()
+		out.Error, out.Hints = said.text, append(out.Hints, said.hints...)
+	}
+	_ = a.printJSON(out) // stderr has it
+	return status
+}
+
+// noResultJSON is what stands on stdout for a command without a result; its names
+// are stable.
+type noResultJSON struct {
+	Error    string        `json:"error"`
+	Hints    []string      `json:"hints"`
+	Status   int           `json:"status"`
+	Problems []problemJSON `json:"problems,omitempty"` // of the policy
+}
+
+type problemJSON struct {
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Text   string `json:"text"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// tell prints what err says to a person and returns the status.
+func (a *app) tell(err error) int {
 	var e ended
 	if err == nil {
 		return StatusDone
@@ -111,6 +151,7 @@ func hintsOf(hint string) []string {
 
 // complain prints one problem on stderr. It is the only place that prints hints.
 func (a *app) complain(text string, hints ...string) {
+	a.said.Store(&problem{text: text, hints: hints})
 	printProblem(a.env.Stderr, text, hints)
 }
 
