@@ -208,19 +208,15 @@ type Query struct {
 	// Links are the rows of the same database that go with the item though no
 	// cascading foreign key says so.
 	Links []Link
-	// CrossMounts lets a file scan enter other file systems below the root.
-	CrossMounts bool
-}
-
 	// Then, unless empty, keeps the root rows: Erase sets these columns instead of
 	// deleting anything, and no row of another table goes either. A row that has
 	// all these values already is no item: Scan passes over it and does not count
 	// it, and Claim answers Set. Connectors without tables refuse it.
 	Then []Setting
-// AnchorKind says where the instant that starts an item's clock is read.
-type AnchorKind uint8
+	// CrossMounts lets a file scan enter other file systems below the root.
+	CrossMounts bool
+}
 
-// The kinds of anchor.
 // Setting is a column of the root with the value it is to have.
 type Setting struct {
 	Column string
@@ -251,6 +247,10 @@ type Value struct {
 	Zone *time.Location
 }
 
+// AnchorKind says where the instant that starts an item's clock is read.
+type AnchorKind uint8
+
+// The kinds of anchor.
 const (
 	AnchorColumn   AnchorKind = iota // a timestamp, date or text column
 	AnchorModified                   // modification time of a file, last-modified of an object

@@ -95,11 +95,11 @@ type Rule struct {
 	InUse      string
 	Parts      []Part
 	Links      []connector.Link
-	// CrossMounts is that of the rule's store.
-	CrossMounts bool
 	// Then, unless empty, keeps the rows of the rule and those of Links, and sets
 	// these columns when the parts are gone, in the order of their names.
 	Then []connector.Setting
+	// CrossMounts is that of the rule's store.
+	CrossMounts bool
 	Limits      Limits // the policy's, with the rule's own on top and defaults filled in
 	Pos         Pos
 }

@@ -264,6 +264,10 @@ type RuleReport struct {
 
 	Total, Due, Undated int64 // as planned
 	Gone                int64 // items seen to be gone, erased by us
+	// Keeps says that the rule sets its rows instead of erasing them. Set counts
+	// those seen to be there and set by us, after their parts were gone.
+	Keeps bool
+	Set   int64
 	// Missing counts items of the plan that were gone already when their turn
 	// came, by somebody else's hand. They are not deletions.
 	Missing int64
@@ -280,10 +284,6 @@ type RuleReport struct {
 	PartsGone    int64 // parts seen to be gone, erased by us; one for each blob
 	ObjectsGone  int64 // those of PartsGone that were in object stores
 	PartsShared  int64 // parts that a surviving row still references
-	// Keeps says that the rule sets its rows instead of erasing them. Set counts
-	// those seen to be there and set by us, after their parts were gone.
-	Keeps bool
-	Set   int64
 	PartsMissing int64 // parts that were not there; not deletions
 	Bytes        int64 // of the items and parts that are gone
 	// Items is how many the plan would take.
