@@ -100,6 +100,18 @@ func canonicalLinks(links []connector.Link) []any {
 	return list
 }
 
+func canonicalThen(settings []connector.Setting) map[string]any {
+	then := map[string]any{}
+	for _, s := range settings {
+		one := map[string]any{"kind": int(s.Value.Kind), "text": s.Value.Text}
+		if s.Value.Zone != nil {
+			one["zone"] = s.Value.Zone.String()
+		}
+		then[s.Column] = one
+	}
+	return then
+}
+
 func columnStrings(columns []connector.Column) []string {
 	list := []string{}
 	for _, c := range columns {
@@ -129,18 +141,6 @@ func zoneName(a connector.Anchor) string {
 // Where it is not sure it takes out more rather than less.
 func withoutCredentials(dsn string) string {
 	head, query, hasQuery := strings.Cut(dsn, "?")
-func canonicalThen(settings []connector.Setting) map[string]any {
-	then := map[string]any{}
-	for _, s := range settings {
-		one := map[string]any{"kind": int(s.Value.Kind), "text": s.Value.Text}
-		if s.Value.Zone != nil {
-			one["zone"] = s.Value.Zone.String()
-		}
-		then[s.Column] = one
-	}
-	return then
-}
-
 	if scheme, rest, ok := strings.Cut(head, "://"); ok {
 		head = scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 	} else if at := strings.LastIndexByte(head, '@'); at >= 0 && strings.Contains(head[:at], ":") && !strings.HasPrefix(head, "sqlite:") {
