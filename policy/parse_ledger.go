@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"errors"
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -27,7 +29,17 @@ type Checkpoints struct {
 	// Quorum is how many of the witnesses must have cosigned a checkpoint before
 	// it is believed.
 	Quorum int
+	// Every is how often the daemon signs what others wrote, at most; zero: the
+	// policy does not say.
+	Every time.Duration
 }
+
+// The bounds of Checkpoints.Every, and what holds when the policy does not say.
+const (
+	LeastCheckpointEvery   = time.Second
+	MostCheckpointEvery    = 24 * time.Hour
+	DefaultCheckpointEvery = time.Minute
+)
 
 // Witness is someone else's server that cosigns checkpoints (C2SP
 // tlog-witness).
@@ -46,7 +58,7 @@ func DefaultLedgerRetain() Period { return Period{Years: 6} }
 // keys of the mappings about the ledger; the JSON Schema has the same.
 var (
 	ledgerKeys     = []string{"at", "key", "retain"}
-	checkpointKeys = []string{"pins", "witnesses", "quorum"}
+	checkpointKeys = []string{"pins", "witnesses", "quorum", "every"}
 	witnessKeys    = []string{"url", "key"}
 )
 
@@ -107,19 +119,41 @@ func (p *parser) checkpoints(n *yaml.Node) {
 			p.witness(one)
 		}
 	}
-	n2, ok := f["quorum"]
+	if n, ok := f["quorum"]; ok {
+		const hint = "write how many of the witnesses must have cosigned, such as 1"
+		quorum, ok := p.integer(n.val, "quorum", hint)
+		switch {
+		case !ok:
+		case quorum > int64(len(c.Witnesses)):
+			p.add(pos(n.val), "quorum is more than there are witnesses", hint)
+		default:
+			c.Quorum = int(quorum)
+		}
+	}
+	if n, ok := f["every"]; ok {
+		c.Every = p.every(n.val)
+	}
+}
+
+// ParseCheckpointEvery reads a length of time such as "60s" or "5m".
+func ParseCheckpointEvery(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < LeastCheckpointEvery || d > MostCheckpointEvery {
+		return 0, errors.New("it must be a length of time from 1s to 24h")
+	}
+	return d, nil
+}
+
+func (p *parser) every(n *yaml.Node) time.Duration {
+	v, ok := p.text(n, "every")
 	if !ok {
-		return
+		return 0
 	}
-	const hint = "write how many of the witnesses must have cosigned, such as 1"
-	quorum, ok := p.integer(n2.val, "quorum", hint)
-	switch {
-	case !ok:
-	case quorum > int64(len(c.Witnesses)):
-		p.add(pos(n2.val), "quorum is more than there are witnesses", hint)
-	default:
-		c.Quorum = int(quorum)
+	d, err := ParseCheckpointEvery(v.text)
+	if err != nil {
+		p.problem(v, 0, "every: "+err.Error(), "write it as 60s or 5m")
 	}
+	return d
 }
 
 func (p *parser) pin(v value) bool {

@@ -87,7 +87,18 @@ func keepingBeside(dsn string) *keeping {
 	return k
 }
 
+// pin adds a pin. Of several of one kind each has its number, in the order of the
+// policy: "file" is the one beside the ledger, "file 2" the first that is named.
 func (k *keeping) pin(p ledger.Pin) {
+	name, n := p.Name(), 1
+	for _, o := range k.pins {
+		if kind, _, _ := strings.Cut(o.Name(), " "); kind == name {
+			n++
+		}
+	}
+	if n > 1 {
+		p = ledger.NamedPin(fmt.Sprintf("%s %d", name, n), p)
+	}
 	k.pins = append(k.pins, p)
 	k.pinNames = append(k.pinNames, p.Name())
 }
@@ -187,6 +198,7 @@ const (
 	readOnly     access = iota
 	appendOnly          // append, or be refused; without the key, which an application need not have
 	write               // append and sign, or be refused
+	rotate              // the same, also with a key of which the rotation was cut short
 	writeDespite        // settle why it refuses
 )
 
@@ -220,10 +232,19 @@ func (a *app) openKept(ctx context.Context, k *keeping, how access) (*ledger.Led
 	if k.keys != nil && k.keys.Signer.Key().Name != l.Name() {
 		return nil, errors.Join(usage("the key "+k.keyPath+" is that of another ledger; nothing was done", "move it away and make one: epitaph key new"), l.Close())
 	}
+	if k.keys != nil && how != rotate {
+		by, err := l.Successor(ctx, k.keys.Signer.Key())
+		if err == nil && by != "" {
+			err = replaced(k)
+		}
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
 	return l, nil
 }
 
-// unopened is the problem of a ledger that cannot be read, with its cause.
+// unopened is the problem of a ledger that cannot be read or signed, with its cause.
 type unopened struct {
 	*problem
 	cause error
@@ -301,6 +322,9 @@ func (a *app) checkpoint(ctx context.Context, k *keeping, l *ledger.Ledger) (*si
 		return nil, nil
 	}
 	s, err := l.Checkpoint(ctx, k.signing())
+	if s.Note != nil && errors.Is(err, ledger.ErrBehind) { // another process pinned a longer ledger meanwhile
+		s, err = l.Checkpoint(ctx, k.signing())
+	}
 	if errors.Is(err, ledger.ErrEmpty) {
 		return nil, nil
 	}
@@ -317,8 +341,11 @@ func unsigned(err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, ledger.ErrAltered), errors.Is(err, ledger.ErrBehind):
-		return &problem{StatusLedger, "what was done is on record, but the ledger no longer agrees with an earlier checkpoint, and was not signed",
-			[]string{"keep it as it is and find out what happened; the place is named by: epitaph verify ledger"}}
+		return &unopened{&problem{StatusLedger, "what was done is on record, but the ledger no longer agrees with an earlier checkpoint, and was not signed",
+			[]string{"keep it as it is and find out what happened; the place is named by: epitaph verify ledger"}}, err}
+	case errors.Is(err, ledger.ErrRetired):
+		return &problem{StatusPartly, "what was done is on record, but the ledger was not signed: its key was replaced by another meanwhile",
+			[]string{"copy the key file from where it was replaced, then: epitaph ledger checkpoint"}}
 	default:
 		return &problem{StatusPartly, "what was done is on record, but the ledger was not signed: " + pinFaults(err), []string{"epitaph ledger checkpoint tries again"}}
 	}

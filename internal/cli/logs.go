@@ -8,11 +8,12 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/epitaph/epitaph/internal/daemon"
 	"github.com/epitaph/epitaph/purge"
 )
 
-// eventLog writes events as JSON lines. Its only entrance takes a purge.Event,
-// which has no room for a path, key, value or driver message.
+// eventLog writes events as JSON lines. Its only entrances take a purge.Event or
+// a daemon.Event, which have no room for a path, key, value or driver message.
 type eventLog struct {
 	logger *slog.Logger
 	close  func() error
@@ -66,6 +67,11 @@ func newEventLog(w io.Writer, closer func() error) *eventLog {
 }
 
 func (l *eventLog) event(e purge.Event) {
+	l.logger.LogAttrs(context.Background(), e.Level(), string(e.Name()), e.Attrs()...)
+}
+
+// service writes an event of the daemon, which is as closed as those of a purge.
+func (l *eventLog) service(e daemon.Event) {
 	l.logger.LogAttrs(context.Background(), e.Level(), string(e.Name()), e.Attrs()...)
 }
 

@@ -55,6 +55,7 @@ Status: 0 all done · 1 some failed or are unknown · 3 an interlock stopped it 
 	fl.StringVar(&f.allow, "allow", "", "lift `INTERLOCKS` knowingly: items,share,missing,clock; it goes on record")
 	fl.IntVar(&f.workers, "workers", 0, "batches in flight, 1 to 16 (default 3)")
 	fl.IntVar(&f.batch, "batch", 0, "items of one batch, 1 to 10000 (default 1000)")
+	cmd.ValidArgsFunction = a.ruleNames
 	return cmd
 }
 
@@ -109,22 +110,34 @@ func (a *app) runPurge(ctx context.Context, f purgeFlags, rules []string, fl *pf
 	if log != nil {
 		defer func() { err = errors.Join(err, log.close()) }()
 	}
+	_, err = a.purgeBy(ctx, f, pol, log, o)
+	return err
+}
+
+// carried is what a run came to.
+type carried struct {
+	report     purge.Report
+	checkpoint *signed // nil: none was signed
+}
+
+// purgeBy opens what the policy names, and purges by it.
+func (a *app) purgeBy(ctx context.Context, f purgeFlags, pol *policy.Policy, log *eventLog, o epitaph.PurgeOptions) (carried, error) {
 	st, err := openStores(ctx, pol, o.DryRun)
 	if err != nil {
-		return err
+		return carried{}, err
 	}
 	defer st.Close()
 	k, err := a.keepingOf(ctx, pol)
 	if err != nil {
-		return err
+		return carried{}, err
 	}
 	led, err := a.openKept(ctx, k, write)
 	if err != nil {
-		return err
+		return carried{}, err
 	}
 	defer led.Close()
 	if err := a.remarkNoKey(ctx, k, led); err != nil {
-		return err
+		return carried{}, err
 	}
 	return a.carryOut(ctx, f, pol, k, led, st, log, o)
 }
@@ -141,7 +154,7 @@ func (a *app) remarkNoKey(ctx context.Context, k *keeping, l *ledger.Ledger) err
 }
 
 // carryOut runs the engine and shows what came of it.
-func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k *keeping, led *ledger.Ledger, st *stores, log *eventLog, o epitaph.PurgeOptions) error {
+func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k *keeping, led *ledger.Ledger, st *stores, log *eventLog, o epitaph.PurgeOptions) (carried, error) {
 	bar := a.newProgress()
 	if !o.DryRun {
 		o.Turn = a.paced(pol, st, bar)
@@ -151,7 +164,7 @@ func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k 
 		Host: host(), Who: a.who(), Version: Version(), RequestID: a.global.requestID,
 	})
 	if err != nil {
-		return err
+		return carried{}, err
 	}
 	o.Stop = a.stop
 	o.Progress = bar.planning
@@ -172,25 +185,37 @@ func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k 
 	rep, err := e.Purge(ctx, o)
 	bar.end()
 	if rep.Run == "" {
-		return err
+		return carried{}, err
 	}
+	return a.concludeRun(ctx, pol, k, led, rep, err)
+}
+
+// concludeRun signs what a run wrote and shows what came of it. err is what ended
+// the run.
+func (a *app) concludeRun(ctx context.Context, pol *policy.Policy, k *keeping, led *ledger.Ledger, rep purge.Report, err error) (carried, error) {
+	a.talk.Lock()
+	defer a.talk.Unlock()
 	cp, cerr := a.checkpoint(ctx, k, led)
+	c := carried{rep, cp}
 	if perr := a.showReport(pol, &rep, k, cp, err); perr != nil && err == nil {
-		return perr
+		return c, perr
 	}
 	if ferr := a.flushNote(k); ferr != nil && err == nil {
-		return ferr
+		return c, ferr
 	}
+	var lock *purge.Interlock
 	switch {
+	case errors.As(err, &lock) && isTerminal(a.env.Stdout) && isTerminal(a.env.Stderr):
+		return c, ended(StatusInterlock) // the report stands above and says it, with every hint
 	case err != nil:
-		return err
+		return c, err
 	case cerr != nil:
-		return cerr
+		return c, cerr
 	}
 	if err := a.complainPins(cp); err != nil && reportStatus(&rep) == nil {
-		return err
+		return c, err
 	}
-	return reportStatus(&rep)
+	return c, reportStatus(&rep)
 }
 
 // reportStatus is the status of a run that came to its end.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,10 +17,13 @@ import (
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 {{end}}Usage: {{if .Runnable}}{{.UseLine}}{{else}}{{.CommandPath}} COMMAND{{end}}
-{{if .HasAvailableSubCommands}}
-Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+{{if .HasAvailableSubCommands}}{{$all := .Commands}}{{range $group := .Groups}}
+{{$group.Title}}{{range $all}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}
   {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
-{{end}}{{if .HasAvailableLocalFlags}}
+{{end}}{{if not .AllChildCommandsHaveGroup}}
+Commands:{{range $all}}{{if and (eq .GroupID "") .IsAvailableCommand}}
+  {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
+{{end}}{{end}}{{if .HasAvailableLocalFlags}}
 Flags:
 {{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
 {{end}}{{if .HasAvailableInheritedFlags}}
@@ -44,7 +48,7 @@ Status: 0 done · 1 some items failed or are unknown · 2 usage or policy error 
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Args:              cobra.ArbitraryArgs,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
@@ -63,14 +67,41 @@ Status: 0 done · 1 some items failed or are unknown · 2 usage or policy error 
 	f.StringVar(&a.global.requestID, "request-id", "", "an outside `ID` that every event and the ledger's run carry")
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(helpTemplate)
-	root.SetFlagErrorFunc(flagProblem)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		a.noFlags = true
+		return flagProblem(cmd, err)
+	})
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
-	root.AddCommand(a.initCommand(), a.checkCommand(), a.planCommand(), a.purgeCommand(), a.pauseCommand(), a.trailCommand(),
+	root.AddCommand(a.initCommand(), a.checkCommand(), a.planCommand(), a.purgeCommand(), a.serveCommand(), a.pauseCommand(), a.trailCommand(),
 		a.verifyCommand(), a.proveCommand(), a.ledgerCommand(), a.keyCommand(),
 		a.trackCommand(), a.overdueCommand(), a.cleanupCommand(), a.orphansCommand(), a.statsCommand(),
-		a.sessionCommand(), a.schemaCommand(), a.demoCommand(), a.versionCommand())
+		a.sessionCommand(), a.demoCommand(), a.schemaCommand(), a.completionCommand(), a.versionCommand())
 	cobra.EnableCommandSorting = false // the order above is that of the work
+	arrange(root)
 	return root
+}
+
+// arrange puts the commands under headings, in the order in which somebody needs
+// them.
+func arrange(root *cobra.Command) {
+	of := map[string]string{}
+	for i, g := range []struct{ title, names string }{
+		{"Delete what is due:", "init check plan purge pause serve"},
+		{"Prove what was done:", "trail verify prove ledger key"},
+		{"Account for files that applications make:", "track overdue cleanup orphans stats"},
+		{"Give files a directory with an end:", "session"},
+		{"Look around:", "demo schema completion version"},
+	} {
+		id := strconv.Itoa(i)
+		root.AddGroup(&cobra.Group{ID: id, Title: g.title})
+		for _, name := range strings.Fields(g.names) {
+			of[name] = id
+		}
+	}
+	for _, c := range root.Commands() {
+		c.GroupID = of[c.Name()]
+	}
+	root.SetHelpCommandGroupID("0") // hidden, but counted
 }
 
 // noArgs refuses arguments.

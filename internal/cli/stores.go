@@ -19,7 +19,9 @@ import (
 // stores are the open stores of a policy.
 type stores struct {
 	byName map[string]connector.Connector
-	close  []func() error
+	// replicas are the copies of stores that the policy tells to wait for.
+	replicas map[string]*rows.Replica
+	close    []func() error
 }
 
 func (s *stores) Close() error {
@@ -34,7 +36,7 @@ func (s *stores) Close() error {
 // by any path. A store that is down opens all the same: what lies in it is
 // unknown. What cannot be a store is a problem.
 func openStores(ctx context.Context, pol *policy.Policy, lookOnly bool) (*stores, error) {
-	all := &stores{byName: map[string]connector.Connector{}}
+	all := &stores{byName: map[string]connector.Connector{}, replicas: map[string]*rows.Replica{}}
 	for i := range pol.Stores {
 		s := &pol.Stores[i]
 		c, closer, err := open(ctx, pol, s, lookOnly)
@@ -43,8 +45,27 @@ func openStores(ctx context.Context, pol *policy.Policy, lookOnly bool) (*stores
 		}
 		all.byName[s.Name] = c
 		all.close = append(all.close, closer)
+		if err := all.openReplica(pol, s, c); err != nil {
+			return nil, errors.Join(err, all.Close())
+		}
 	}
 	return all, nil
+}
+
+// openReplica opens the copy of a database that is to be waited for.
+func (s *stores) openReplica(pol *policy.Policy, of *policy.Store, c connector.Connector) error {
+	db, ok := c.(*rows.Connector)
+	if !ok || of.Pace.Replica == "" {
+		return nil
+	}
+	r, err := db.Replica(of.Pace.Replica)
+	if err != nil {
+		return usage(fmt.Sprintf("%s:%d:%d: store %s: the address of its replica cannot be used", pol.Path, of.Pos.Line, of.Pos.Column, of.Name), // its text may hold the password
+			"give the address of a copy of the same kind, PostgreSQL, MySQL or MariaDB; SQLite has none")
+	}
+	s.replicas[of.Name] = r
+	s.close = append(s.close, r.Close)
+	return nil
 }
 
 func open(ctx context.Context, pol *policy.Policy, s *policy.Store, lookOnly bool) (connector.Connector, func() error, error) {
@@ -94,6 +115,7 @@ func ownFiles(pol *policy.Policy) []string {
 		database(path + ".custody")
 		own = append(own, path+".lock", path+".lease.purge")
 	}
+	own = append(own, serveState(pol))
 	k := keepingFiles(pol)
 	own = append(own, k.keyPath, k.besidePath)
 	for _, pin := range pol.Checkpoints.Pins {
