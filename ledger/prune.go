@@ -17,62 +17,102 @@ func (l *Ledger) Minimum(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
+// Pruning says what may go from the beginning of a ledger.
+type Pruning struct {
+	// Before is the age: an entry goes only when it is older, and last was in
+	// effect before.
+	Before time.Time
+	// Tracked is the oldest entry on which a file rests that is still tracked, or
+	// was until after Before, as custody knows it. It stays, and all after it. 0:
+	// there is none.
+	Tracked int64
+	// Dry tells what would go, and touches nothing.
+	Dry bool
+	// Secrets of the entry that says so: who, and why.
+	Secrets []Secret
+}
+
+// PruneReport is what went, and what was old enough to go and stayed.
+type PruneReport struct {
+	// Entries is how many went; with Dry, how many would.
+	Entries int64
+	// Held is the oldest entry that is older than Before and in effect after it:
+	// it stays, and all after it. 0: age alone decided.
+	Held int64
+	By   Effect
+}
+
 // Prune lets go of the entries at the beginning that are all older than the
-// instant, in whole blocks of 256, up to the oldest open intent. The pruning is
-// itself an entry, which holds the root of what was pruned. The tree does not
-// change: checkpoints, and proofs of the entries that stay, remain valid. It
-// returns how many entries were pruned; with dry, how many would be.
-func (l *Ledger) Prune(ctx context.Context, before time.Time, dry bool, secrets ...Secret) (pruned int64, err error) {
-	if l.write == nil && !dry {
-		return 0, ErrReadOnly
+// instant, in whole blocks of 256, up to the oldest that is still in effect; see
+// [Effect]. The pruning is itself an entry, which holds the root of what was
+// pruned. The tree does not change: checkpoints, and proofs of the entries that
+// stay, remain valid.
+func (l *Ledger) Prune(ctx context.Context, p Pruning) (PruneReport, error) {
+	if l.write == nil && !p.Dry {
+		return PruneReport{}, ErrReadOnly
 	}
+	r, err := l.prune(ctx, &p)
+	if err != nil {
+		return PruneReport{}, fmt.Errorf("prune: %w", err)
+	}
+	return r, nil
+}
+
+func (l *Ledger) prune(ctx context.Context, p *Pruning) (r PruneReport, err error) {
 	old, err := l.Minimum(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("prune: %w", err)
+		return r, err
 	}
-	minimum, err := l.prunable(ctx, before)
+	minimum, err := l.prunable(ctx, p, &r)
 	if err != nil {
-		return 0, fmt.Errorf("prune: %w", err)
+		return r, err
 	}
-	if minimum <= old || dry {
-		return max(0, minimum-old), nil
+	r.Entries = max(0, minimum-old)
+	if r.Entries == 0 || p.Dry {
+		return r, nil
 	}
 	root, err := tlog.TreeHash(minimum, treeReader{ctx, l.read})
 	if err != nil {
-		return 0, fmt.Errorf("prune: %w", err)
+		return r, err
 	}
-	p, err := prepare(&Entry{Kind: Pruned, Secrets: secrets, Facts: []Fact{
-		Int("minimum", minimum), Instant("before", before), Hash("root", root),
-	}}, l.config.Clock(), l.config.Rand)
+	facts := []Fact{Int("minimum", minimum), Instant("before", p.Before), Hash("root", root)}
+	if r.Held > 0 {
+		facts = append(facts, Int("held", r.Held), Code("held_by", string(r.By)))
+	}
+	entry, err := prepare(&Entry{Kind: Pruned, Secrets: p.Secrets, Facts: facts}, l.config.Clock(), l.config.Rand)
 	if err != nil {
-		return 0, fmt.Errorf("prune: %w", err)
+		return r, err
 	}
 	_, err = l.submit(ctx, &request{
-		entries: []*prepared{p}, alone: true, turn: make(chan bool, 1),
+		entries: []*prepared{entry}, alone: true, turn: make(chan bool, 1),
 		within: func(ctx context.Context, tx *txn, first int64) error { return tx.prune(ctx, first, minimum) },
 	})
 	if err != nil {
-		return 0, fmt.Errorf("prune: %w", err)
+		return r, err
 	}
-	return minimum - old, l.Scrub(ctx)
+	return r, l.Scrub(ctx)
 }
 
-// prunable is the largest number of entries at the beginning that may go.
-func (l *Ledger) prunable(ctx context.Context, before time.Time) (int64, error) {
-	if before.IsZero() {
+// prunable is how many entries at the beginning may go. It writes into r what
+// holds the next.
+func (l *Ledger) prunable(ctx context.Context, p *Pruning, r *PruneReport) (int64, error) {
+	if p.Before.IsZero() {
 		return 0, errors.New("no instant given")
 	}
-	var block, open int64
+	var block int64
 	err := l.read.QueryRowContext(ctx, `SELECT coalesce((SELECT min(block) FROM blocks WHERE last_at >= $1),
-		(SELECT max(block) + 1 FROM blocks), 0)`, before.UnixMicro()).Scan(&block)
+		(SELECT max(block) + 1 FROM blocks), 0)`, p.Before.UnixMicro()).Scan(&block)
 	if err != nil {
 		return 0, err
 	}
-	err = l.read.QueryRowContext(ctx, "SELECT coalesce(min(number), 0) FROM open_intents").Scan(&open)
-	if open > 0 {
-		block = min(block, (open-1)/blockSize)
+	old := block * blockSize
+	if r.Held, r.By, err = l.inEffect(ctx, old, p.Tracked); err != nil {
+		return 0, err
 	}
-	return block * blockSize, err
+	if r.Held > 0 {
+		return (r.Held - 1) / blockSize * blockSize, nil
+	}
+	return old, nil
 }
 
 func (t *txn) prune(ctx context.Context, entry, minimum int64) error {

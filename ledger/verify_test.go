@@ -253,44 +253,6 @@ func TestForgetting(t *testing.T) {
 	})
 }
 
-func TestPrune(t *testing.T) {
-	onBoth(t, func(t *testing.T, dsn string) {
-		l := open(t, dsn)
-		k := newKeys(t, l)
-		pin := ledger.FilePin(filepath.Join(t.TempDir(), "pin"))
-		fillLedger(t, l, 1000)
-		early := checkpoint(t, l, signing(k, pin))
-		receipt, err := l.ProveEntry(t.Context(), 900)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := l.Prune(t.Context(), day.Add(600*time.Second), false)
-		if err != nil || n != 512 {
-			t.Fatalf("pruned %d, %v; want 512", n, err)
-		}
-		checkpoint(t, l, signing(k, pin))
-		r := verify(t, l, ledger.Verification{Trust: k.Trust(), Pins: []ledger.Pin{pin}, Notes: [][]byte{early.Note}})
-		wantGood(t, r)
-		if r.Minimum != 512 || r.Checkpoints != 2 {
-			t.Errorf("report after pruning: %+v", r)
-		}
-		check(t, receipt, k.Trust())
-		for _, n := range []int64{513, 900, 1004} {
-			p, err := l.ProveEntry(t.Context(), n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			check(t, p, k.Trust())
-		}
-		if _, err := l.ProveEntry(t.Context(), 512); err == nil {
-			t.Error("a pruned entry was proven")
-		}
-		if es := collect(t, l, ledger.Filter{Limit: 1}); len(es) != 1 || es[0].Number != 513 {
-			t.Errorf("first entry after pruning: %v", es)
-		}
-	})
-}
-
 func TestCopy(t *testing.T) {
 	src := open(t, "sqlite:"+filepath.Join(t.TempDir(), "l.db"))
 	k := newKeys(t, src)

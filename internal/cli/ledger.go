@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -135,7 +137,11 @@ func (a *app) ledgerPrune() *cobra.Command {
 		Long: `Lets go of the entries at the beginning of the ledger that are older than
 ledger: {retain: …} says, six years by default, in whole blocks of 256. Their
 hashes stay part of the tree: checkpoints, and proofs of what is left, remain
-valid. That they went is an entry.`,
+valid. That they went is an entry.
+
+An entry that is in effect stays however old it is, and all after it: a batch
+without an outcome, a file that is tracked, the key that signs, a fork. Its years
+count from when it last was.`,
 		Example: "  epitaph ledger prune --dry-run\n  epitaph ledger prune --yes        # from cron, once a month",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -162,23 +168,62 @@ func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFl
 		}
 		before = at
 	}
-	n, err := l.Prune(ctx, before, true)
+	p := ledger.Pruning{Before: before, Dry: true}
+	var err error
+	if p.Tracked, err = a.oldestTracked(ctx, k, l, before); err != nil {
+		return err
+	}
+	r, err := l.Prune(ctx, p)
 	if err != nil {
 		return err
 	}
-	if n == 0 || f.dryRun {
-		return a.printActs(map[string]any{"pruned": 0, "would_prune": n, "before": before.UTC()}, "Of the entries before %s, %s would go.", instant(before), number(n))
+	if r.Entries == 0 || f.dryRun {
+		return a.printPrune(r, before, true)
 	}
-	if err := a.agree(f.yes, entriesText(n)+" before "+instant(before)+" would be gone for good"); err != nil {
+	if err := a.agree(f.yes, entriesText(r.Entries)+" before "+instant(before)+" would be gone for good"); err != nil {
 		return err
 	}
-	if n, err = l.Prune(ctx, before, false, a.secrets(f.reason)...); err != nil {
+	p.Dry, p.Secrets = false, a.secrets(f.reason)
+	if r, err = l.Prune(ctx, p); err != nil {
 		return ownersOnly(err)
 	}
-	if err := a.printActs(map[string]any{"pruned": n, "would_prune": 0, "before": before.UTC()}, "Let go of %s before %s.", entriesText(n), instant(before)); err != nil {
+	if err := a.printPrune(r, before, false); err != nil {
 		return err
 	}
 	return a.afterwards(ctx, k, l)
+}
+
+// printPrune prints what went, or would go, and what holds the rest.
+func (a *app) printPrune(r ledger.PruneReport, before time.Time, dry bool) error {
+	object := map[string]any{"pruned": r.Entries, "would_prune": 0, "before": before.UTC(), "held": nil, "held_by": nil}
+	text := fmt.Sprintf("Let go of %s before %s.", entriesText(r.Entries), instant(before))
+	if dry {
+		object["pruned"], object["would_prune"] = 0, r.Entries
+		text = fmt.Sprintf("Of the entries before %s, %s would go.", instant(before), number(r.Entries))
+	}
+	if r.Held > 0 {
+		object["held"], object["held_by"] = r.Held, string(r.By)
+		text += fmt.Sprintf("\nEntry %d and all after it stay: %s.", r.Held, effectText(r.By))
+	}
+	return a.printActs(object, "%s", text)
+}
+
+// effectText says why an entry is still in effect.
+func effectText(e ledger.Effect) string {
+	switch e {
+	case ledger.ByIntent:
+		return "a batch of it has no outcome, or had none until lately"
+	case ledger.ByRun:
+		return "a run began with it that has younger entries"
+	case ledger.ByKey:
+		return "the key that it introduced signs, or did until lately"
+	case ledger.ByFork:
+		return "the ledger has its name from that fork"
+	case ledger.ByFile:
+		return "a file that it tells of is tracked, or was until lately"
+	default:
+		return "it is in effect"
+	}
 }
 
 // agree asks before something goes for good. Where nobody can be asked, --yes
@@ -229,7 +274,7 @@ A batch that has no outcome yet is left alone: a run still needs its names.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.item, "item", "", "the item with this id, path or key in full, or with this part")
 	fl.StringVar(&f.before, "before", "", "all names in entries before `WHEN`: 2027-01-31, or a span such as 2y")
-	fl.StringVar(&f.subject, "subject", "", "every name in which this `TEXT` occurs as a whole word")
+	fl.StringVar(&f.subject, "subject", "", "every name in which this `TEXT` occurs as a whole word; case counts")
 	f.add(cmd)
 	return cmd
 }
@@ -244,6 +289,9 @@ func (f *sealFlags) selection(now time.Time) (ledger.Selection, error) {
 	if given != 1 {
 		return ledger.Selection{}, usage("give one of --item, --before and --subject", "such as epitaph ledger seal-off --item 4711")
 	}
+	if f.subject != "" && !strings.ContainsFunc(f.subject, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
+		return ledger.Selection{}, usage("--subject holds no letter or digit: it would be found in nearly every name", "write the name as it occurs, such as 'Jane Roe'")
+	}
 	at, err := parseWhenMaybe("--before", f.before, now)
 	return ledger.Selection{Item: f.item, Subject: f.subject, Before: at}, err
 }
@@ -255,32 +303,47 @@ func parseWhenMaybe(flag, s string, now time.Time) (time.Time, error) {
 	return parseWhen(flag, s, now)
 }
 
-func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel ledger.Selection, f actFlags) error {
+func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel ledger.Selection, f actFlags) (err error) {
+	if sel.Item, err = a.itemName(ctx, l, sel.Item); err != nil {
+		return err
+	}
 	d, err := l.SealOff(ctx, sel, true)
 	if err != nil {
 		return err
 	}
 	text := "names of " + count(d.Items, "item") + " and " + count(d.Secrets, "other text") + ", in " + entriesText(d.Entries)
-	if f.dryRun || d.Entries == 0 {
+	if f.dryRun {
 		if err := a.printActs(sealedOffJSON(d, true), "Would destroy %s.", text); err != nil {
 			return err
 		}
-		if d.Entries == 0 && sel.Item != "" {
-			a.complain("no name that is still kept is this item's", itemHints(sel.Item)...)
-		}
+		a.nothingSealed(sel, d)
 		return a.leftOpen(d)
 	}
-	if err := a.agree(f.yes, text+", would be gone for good"); err != nil {
-		return err
+	if d.Entries > 0 {
+		if err := a.agree(f.yes, text+", would be gone for good"); err != nil {
+			return err
+		}
 	}
-	if d, err = l.SealOff(ctx, sel, false, a.secrets(f.reason)...); err != nil {
+	// Also where there is nothing: one that was cut short may have left copies.
+	if d, err = l.SealOff(ctx, sel, false, a.secrets(f.reason)...); errors.Is(err, ledger.ErrCopiesLeft) {
+		return &problem{StatusPartly, "the names are destroyed, but copies of them may be left in the ledger's files",
+			[]string{"run it again when nobody reads the ledger: it cleans up, though it finds no name any more"}}
+	} else if err != nil {
 		return ownersOnly(err)
 	}
+	a.nothingSealed(sel, d)
 	text = "names of " + count(d.Items, "item") + " and " + count(d.Secrets, "other text") + ", in " + entriesText(d.Entries)
 	if err := a.printActs(sealedOffJSON(d, false), "Destroyed %s.", text); err != nil {
 		return err
 	}
 	return errors.Join(a.leftOpen(d), a.afterwards(ctx, k, l))
+}
+
+// nothingSealed says so where no item goes by the name that was given.
+func (a *app) nothingSealed(sel ledger.Selection, d ledger.Destroyed) {
+	if d.Entries == 0 && sel.Item != "" && d.Open == 0 {
+		a.complain("no name that is still kept is this item's", itemHints(sel.Item)...)
+	}
 }
 
 // ownersOnly explains a database that lets this user insert and no more.
@@ -356,12 +419,15 @@ func (a *app) copyLedger(ctx context.Context, k *keeping, l *ledger.Ledger, dsn 
 // checkEmpty makes sure that a ledger can go to a database.
 func (a *app) checkEmpty(ctx context.Context, dsn string) error {
 	there, err := ledger.OpenReadOnly(ctx, dsn, ledger.Config{})
+	if errors.Is(err, ledger.ErrUnmade) {
+		return nil // left by a copy that was cut short
+	}
 	if err == nil {
 		_ = there.Close()
 		return usage("there is a ledger already where it should go; nothing was done", "name an empty database")
 	}
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		if info, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) && !(err == nil && info.Mode().IsRegular() && info.Size() == 0) {
 			return usage("there is a file already where it should go; nothing was done", "name a path that does not exist")
 		}
 		return nil
