@@ -7,23 +7,23 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"path"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/custody/words"
 )
 
-// Verdict says what an integrity check found of one file.
+// Verdict says what an integrity check found of one file or row.
 type Verdict string
 
-// The verdicts. OK, KnownGone and NotChecked are no findings.
+// The verdicts. OK, KnownGone, NotChecked and Elsewhere are no findings.
 const (
 	OK         Verdict = "ok"          // there, and all that was checked agrees
 	KnownGone  Verdict = "deleted"     // known to be gone, and not there
 	NotChecked Verdict = "not-checked" // there, with its size, but nobody recorded its hash
+	Elsewhere  Verdict = "elsewhere"   // in the directory of another host, which must look at it
 	Lost       Verdict = "missing"     // it should be there, and is not
 	Returned   Verdict = "returned"    // it was known to be gone, and is there
 	Resized    Verdict = "size"        // its size is not the one recorded
@@ -35,7 +35,9 @@ const (
 )
 
 // Finding reports a verdict that a person must look at.
-func (v Verdict) Finding() bool { return v != OK && v != KnownGone && v != NotChecked }
+func (v Verdict) Finding() bool {
+	return v != OK && v != KnownGone && v != NotChecked && v != Elsewhere && v != RowOK && v != RowNotChecked
+}
 
 // Checked is what a check found of one file.
 type Checked struct {
@@ -44,18 +46,22 @@ type Checked struct {
 	Reason  connector.Reason
 	// Read is how many bytes were hashed.
 	Read int64
+	// Table is the name of the application's table that the verdict is about; ""
+	// for none. Row is the key of the row where that tells nothing of a person, and
+	// RowLocator always; both are empty for the whole table and for a file
+	// without a row.
+	Table, Row string
+	RowLocator connector.Locator
 }
 
-// Pair is a rule that a file must have another beside it within a time.
-type Pair struct {
-	// Made is the name of the action that made files of the rule; "" for any.
-	Made string
-	// Name is a pattern of path.Match that the base name must match.
-	Name string
-	// Beside is the base name of the other file, in which a * stands for what the
-	// first * of Name matched: "*.csv" and "*.duckdb".
-	Beside string
-	Within time.Duration
+// Pair is a rule that a file must have another within a time; see [words.Pair].
+type Pair = words.Pair
+
+// Root is a store whose every file must be tracked.
+type Root struct {
+	Store string
+	// Grace leaves alone what was written less long ago.
+	Grace time.Duration
 }
 
 // Check says what VerifyFiles checks.
@@ -67,11 +73,14 @@ type Check struct {
 	// Part and Parts take one of so many parts of the files: all of them are
 	// checked after Parts runs. Zero takes all.
 	Part, Parts int
-	// Roots are the names of the stores in which untracked files are looked for.
-	Roots []string
+	// Roots are the stores in which untracked files are looked for.
+	Roots []Root
 	// Except reports paths that are no application's, such as the ledger itself.
 	Except func(path string) bool
 	Pairs  []Pair
+	// Tables are the application's own tables, with which the tracked files are
+	// compared.
+	Tables []Table
 	// Workers read files at the same time. Default: all processors.
 	Workers int
 	// Progress is called now and then with the files done so far, and about how
@@ -80,25 +89,25 @@ type Check struct {
 }
 
 // VerifyFiles compares every tracked file with what was recorded of it and calls
-// visit with each verdict, in no particular order but never at the same time. It
-// ends with an error when the ledger or a root cannot be read, or visit gives one.
+// visit with each verdict, in no particular order but never at the same time. Then
+// it compares the tables of the application with the tracked files; rows are not
+// counted in the progress. It ends with an error when the ledger, a root or a table
+// cannot be read, or visit gives one.
 func (c *Custody) VerifyFiles(ctx context.Context, k Check, visit func(Checked) error) error {
 	if k.Parts < 0 || k.Parts > 0 && (k.Part < 1 || k.Part > k.Parts) {
 		return fmt.Errorf("part %d of %d is none", k.Part, k.Parts)
 	}
-	for _, p := range k.Pairs {
-		if _, err := path.Match(p.Name, ""); err != nil || strings.Count(p.Beside, "*") > 1 || p.Beside == "" {
-			return fmt.Errorf("pair %q: it is not a pattern and a name with one * at most", p.Name+"="+p.Beside)
-		}
+	v := verifier{c: c, k: k, visit: visit}
+	if err := v.compile(); err != nil {
+		return err
 	}
 	if k.Workers <= 0 {
-		k.Workers = runtime.GOMAXPROCS(0)
+		v.k.Workers = runtime.GOMAXPROCS(0)
 	}
 	where, args := "1", []any(nil)
 	if k.Scope != "" {
 		where, args = "scope = ?", []any{c.state.hash(k.Scope)}
 	}
-	v := verifier{c: c, k: k, visit: visit}
 	if err := v.count(ctx, where, args); err != nil {
 		return err
 	}
@@ -120,7 +129,29 @@ func (c *Custody) VerifyFiles(ctx context.Context, k Check, visit func(Checked) 
 	if err := v.batch(ctx, batch); err != nil {
 		return err
 	}
-	return v.strangers(ctx)
+	return errors.Join(v.strangers(ctx), v.tables(ctx))
+}
+
+// compile reads the pairs and tables of the check.
+func (v *verifier) compile() error {
+	for _, p := range v.k.Pairs {
+		pattern, err := p.Compile()
+		if err != nil {
+			return fmt.Errorf("pair %q: %w", p.File+"="+p.Beside, err)
+		}
+		for _, name := range []string{p.Store, p.In} {
+			if _, ok := v.c.store(name); !ok && name != "" {
+				return fmt.Errorf("pair %q: there is no store %q", p.File+"="+p.Beside, name)
+			}
+		}
+		v.pairs = append(v.pairs, pattern)
+	}
+	for i := range v.k.Tables {
+		if err := v.k.Tables[i].check(v.c); err != nil {
+			return fmt.Errorf("table %s: %w", v.k.Tables[i].Name, err)
+		}
+	}
+	return nil
 }
 
 // partOf is the part, from 1, in which a file is checked. It depends on nothing but the
@@ -135,6 +166,7 @@ type verifier struct {
 	c          *Custody
 	k          Check
 	visit      func(Checked) error
+	pairs      []*words.Pattern
 	mu         sync.Mutex // holds visit and the counts
 	files, all int64
 	failed     error
@@ -180,16 +212,19 @@ func (v *verifier) batch(ctx context.Context, list []Sighting) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return v.pairs(ctx, list)
+	return v.unpaired(ctx, list)
 }
 
 func (v *verifier) give(r Checked) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.files++
 	if v.failed == nil {
 		v.failed = v.visit(r)
 	}
+	if r.Table != "" {
+		return
+	}
+	v.files++
 	if v.k.Progress != nil && (v.files%256 == 0 || r.Read > chunk) {
 		v.k.Progress(v.files, max(v.all, v.files))
 	}
@@ -212,6 +247,8 @@ func (v *verifier) one(ctx context.Context, s *Sighting, buf []byte) Checked {
 	r := Checked{File: s.File, Reason: s.Reason}
 	now := s.event.sight
 	switch {
+	case s.File.Elsewhere:
+		r.Verdict = Elsewhere
 	case s.State == connector.Unknown:
 		r.Verdict = Unseen
 	case s.State == connector.Gone && s.Condition == Kept:
@@ -261,8 +298,8 @@ func (v *verifier) content(ctx context.Context, s *Sighting, buf []byte, r *Chec
 	}
 }
 
-// pairs looks for the files that must stand beside those of the list.
-func (v *verifier) pairs(ctx context.Context, list []Sighting) error {
+// unpaired looks for the files that must be there because of those of the list.
+func (v *verifier) unpaired(ctx context.Context, list []Sighting) error {
 	now := v.c.now()
 	var missing []Sighting
 	var of []int
@@ -271,13 +308,18 @@ func (v *verifier) pairs(ctx context.Context, list []Sighting) error {
 		if s.Condition != Kept || s.State != connector.Present {
 			continue
 		}
-		for _, p := range v.k.Pairs {
-			dir, base := path.Split(string(s.event.at))
-			if ok, err := path.Match(p.Name, base); err != nil || !ok || p.Made != "" && p.Made != s.Made.Action || now.Sub(s.Made.At) < p.Within {
+		for _, p := range v.pairs {
+			if p.Made != "" && p.Made != s.Made.Action || p.Store != "" && p.Store != s.event.store || now.Sub(s.Made.At) < p.Within {
+				continue
+			}
+			at, ok := p.Other(string(s.event.at))
+			if !ok {
 				continue
 			}
 			other := *s
-			other.event.at = connector.Locator(dir + beside(p, base))
+			if other.event.at = connector.Locator(at); p.In != "" {
+				other.event.store = p.In
+			}
 			missing, of = append(missing, other), append(of, i)
 		}
 	}
@@ -292,26 +334,20 @@ func (v *verifier) pairs(ctx context.Context, list []Sighting) error {
 	return v.failed
 }
 
-// beside is the name of the other file of a pair.
-func beside(p Pair, base string) string {
-	before, after, ok := strings.Cut(p.Name, "*")
-	if !ok || !strings.Contains(p.Beside, "*") {
-		return p.Beside
-	}
-	stem := strings.TrimSuffix(strings.TrimPrefix(base, before), after)
-	return strings.Replace(p.Beside, "*", stem, 1)
-}
-
 // strangers reports untracked files; whether they belong to a scope cannot be
 // known, so that they are reported with every one.
 func (v *verifier) strangers(ctx context.Context) error {
-	for _, name := range v.k.Roots {
-		list, err := v.c.untracked(ctx, name, v.c.now().Add(time.Hour), v.k.Except)
+	for _, root := range v.k.Roots {
+		before := v.c.now().Add(-root.Grace)
+		if root.Grace == 0 {
+			before = before.Add(time.Hour) // the clock of a file server may be ahead
+		}
+		list, err := v.c.untracked(ctx, root.Store, before, v.k.Except)
 		for _, o := range list {
 			v.give(Checked{File: o.File, Verdict: Stranger})
 		}
 		if err != nil {
-			return fmt.Errorf("store %s: %w", name, err)
+			return fmt.Errorf("store %s: %w", root.Store, err)
 		}
 	}
 	return v.failed

@@ -83,7 +83,7 @@ func TestVerifyFiles(t *testing.T) {
 		t.Errorf("without hashes:\n got %s\nwant %s", got, want)
 	}
 	want := "back:returned back:untracked blank:not-checked deleted:deleted edited:edited good:ok grown:size lost:missing rot:bit-rot sub/stranger:untracked"
-	if got := w.verdicts(custody.Check{Hashes: true, Roots: []string{"work"}}); got != want {
+	if got := w.verdicts(custody.Check{Hashes: true, Roots: []custody.Root{{Store: "work"}}}); got != want {
 		t.Errorf("with hashes:\n got %s\nwant %s", got, want)
 	}
 	if err := os.Rename(w.dir, w.dir+".away"); err != nil {
@@ -120,7 +120,7 @@ func TestVerifyFilesByScopeAndPart(t *testing.T) {
 			t.Errorf("%s came by %d times", v, n)
 		}
 	}
-	for _, k := range []custody.Check{{Part: 4, Parts: 3}, {Part: 0, Parts: 3}, {Parts: -1}, {Pairs: []custody.Pair{{Name: "[", Beside: "x"}}}} {
+	for _, k := range []custody.Check{{Part: 4, Parts: 3}, {Part: 0, Parts: 3}, {Parts: -1}, {Pairs: []custody.Pair{{File: "[", Beside: "x"}}}} {
 		if err := w.VerifyFiles(t.Context(), k, nil); err == nil {
 			t.Errorf("%+v was taken", k)
 		}
@@ -135,7 +135,7 @@ func TestVerifyFilesPairs(t *testing.T) {
 	w.kept("d/b.csv", "x", custody.Operation{At: ago})
 	w.kept("d/young.csv", "x", custody.Operation{})
 	w.kept("d/a.duckdb", "x", custody.Operation{Action: "nas_duckdb_created", At: ago})
-	got := w.verdicts(custody.Check{Pairs: []custody.Pair{{Name: "*.csv", Beside: "*.duckdb", Within: 2 * time.Hour}}})
+	got := w.verdicts(custody.Check{Pairs: []custody.Pair{{File: "*.csv", Beside: "*.duckdb", Within: 2 * time.Hour}}})
 	if want := "d/a.csv:ok d/a.duckdb:ok d/b.csv:no-pair d/b.csv:ok d/young.csv:ok"; got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

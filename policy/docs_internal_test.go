@@ -16,7 +16,8 @@ func TestReferencePage(t *testing.T) {
 	page := string(text)
 	for _, keys := range [][]string{
 		topKeys, ledgerKeys, checkpointKeys, witnessKeys, limitsKeys, ruleKeys, storeKeys[Rows], storeKeys[Files], storeKeys[Objects],
-		partKeys[Rows], partKeys[Files], partKeys[Objects], paceKeys[Rows], paceKeys[Files], paceKeys[Objects],
+		partKeys[Rows], partKeys[Files], partKeys[Objects], thenKeys, instantKeys, paceKeys[Rows], paceKeys[Files], paceKeys[Objects],
+		custodyKeys, actionKeys, trackedKeys, pairKeys, agreementKeys,
 	} {
 		for _, k := range keys {
 			if !strings.Contains(page, "`"+k+"`") {

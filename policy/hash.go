@@ -14,8 +14,8 @@ import (
 // Canonical returns the text that Hash is the SHA-256 of: JSON with sorted keys,
 // every default and variable filled in, and every credential taken out. It
 // holds all that decides what goes and when; it leaves out the file's name, the
-// order and spelling of keys, positions, the pace of stores, and dry_run. Lists keep their order. It
-// may hold paths and host names.
+// order and spelling of keys, positions, the pace of stores, the pairs and agreement of custody, and dry_run.
+// Lists keep their order. It may hold paths and host names.
 func (p *Policy) Canonical() []byte {
 	type object = map[string]any
 	stores, rules := object{}, object{}
@@ -45,10 +45,14 @@ func (p *Policy) Canonical() []byte {
 		}
 		rules[r.Name] = rule
 	}
-	text, err := json.Marshal(object{
+	all := object{
 		"version": 1, "ledger": withoutCredentials(p.Ledger), "stores": stores, "rules": rules,
 		"limits": canonicalLimits(p.Limits), "schedule": p.Schedule, "zone": p.Zone.String(), "enabled": p.Enabled,
-	})
+	}
+	if c := canonicalCustody(&p.Custody); len(c) > 0 {
+		all["custody"] = c
+	}
+	text, err := json.Marshal(all)
 	if err != nil {
 		panic("policy: " + err.Error()) // maps, texts, numbers and slices of them always have a JSON form
 	}
@@ -56,6 +60,31 @@ func (p *Policy) Canonical() []byte {
 }
 
 func (p *Policy) hash() [32]byte { return sha256.Sum256(p.Canonical()) }
+
+// canonicalCustody holds what decides which tracked files go, and when: the actions
+// and the tracked stores. Pairs and agreement are looks.
+func canonicalCustody(c *Custody) map[string]any {
+	all := map[string]any{}
+	if len(c.Actions) > 0 {
+		actions := map[string]any{}
+		for _, a := range c.Actions {
+			kind := ""
+			if a.Kind != 0 {
+				kind = a.Kind.String()
+			}
+			actions[a.Name] = map[string]any{"kind": kind, "work": a.Work, "required": a.Temporary || a.Due > 0, "due": a.Due.String()}
+		}
+		all["actions"] = actions
+	}
+	if len(c.Tracked) > 0 {
+		tracked := map[string]any{}
+		for _, t := range c.Tracked {
+			tracked[t.Store] = t.Grace.String()
+		}
+		all["tracked"] = tracked
+	}
+	return all
+}
 
 func canonicalAnchor(a connector.Anchor) map[string]any {
 	anchor := map[string]any{"kind": a.Kind, "column": a.Column, "layout": a.Layout, "zone": zoneName(a)}

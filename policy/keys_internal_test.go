@@ -39,9 +39,11 @@ func TestSchemaHasTheParsersKeys(t *testing.T) {
 	same("limits", root.Defs["limits"], limitsKeys)
 	same("limits of a rule", root.Defs["ruleLimits"], without(limitsKeys, "clock_jump"))
 	same("rule of rows", root.Defs["rowRule"], without(ruleKeys, "files", "objects"))
-	rowsOnly := []string{"rows", "where", "hold", "in_use", "parts"}
+	rowsOnly := []string{"rows", "where", "hold", "in_use", "parts", "then"}
 	same("rule of files", root.Defs["fileRule"], without(ruleKeys, append(rowsOnly, "objects")...))
 	same("rule of objects", root.Defs["objectRule"], without(ruleKeys, append(rowsOnly, "files")...))
+	same("then", root.Defs["then"], thenKeys)
+	same("instant", root.Defs["instant"], instantKeys)
 	for i, kind := range []StoreKind{Rows, Files, Objects} {
 		same("store of "+string(kind), root.Defs["store"].OneOf[i], storeKeys[kind])
 	}
@@ -52,6 +54,11 @@ func TestSchemaHasTheParsersKeys(t *testing.T) {
 		}
 		same("pace of "+string(kind), pace, paceKeys[kind])
 	}
+	same("custody", root.Defs["custody"], custodyKeys)
+	same("action", root.Defs["action"], actionKeys)
+	same("tracked store", root.Defs["trackedStore"].OneOf[1], trackedKeys)
+	same("pair", root.Defs["pair"], pairKeys)
+	same("agreement", root.Defs["agreement"], agreementKeys)
 	for i, kind := range []StoreKind{Files, Objects, Rows} {
 		same("part of "+string(kind), root.Defs["part"].OneOf[i], partKeys[kind])
 	}

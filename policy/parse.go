@@ -39,7 +39,7 @@ func Parse(name string, src []byte, vars Lookup) (*Policy, error) {
 
 // keys of each mapping in the grammar; the JSON Schema has the same.
 var (
-	topKeys    = []string{"version", "ledger", "checkpoints", "stores", "rules", "limits", "schedule", "zone", "enabled", "dry_run"}
+	topKeys    = []string{"version", "ledger", "checkpoints", "stores", "rules", "custody", "limits", "schedule", "zone", "enabled", "dry_run"}
 	limitsKeys = []string{"items", "share", "missing", "clock_jump"}
 )
 
@@ -77,6 +77,9 @@ func (p *parser) top(root *yaml.Node) {
 	}
 	if n, ok := f["checkpoints"]; ok {
 		p.checkpoints(n.val)
+	}
+	if n, ok := f["custody"]; ok {
+		p.custody(n.val)
 	}
 	if n, ok := f["rules"]; ok {
 		p.rules(n.val)

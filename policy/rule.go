@@ -23,6 +23,8 @@ type Policy struct {
 	Checkpoints   Checkpoints
 	Stores        []Store // in the order of the file
 	Rules         []Rule  // in the order of the file
+	// Custody is what is said of tracked files.
+	Custody Custody
 	// Limits has the defaults filled in.
 	Limits Limits
 	// Enabled is the switch of the whole policy. When it is off, every rule is.
@@ -102,6 +104,26 @@ type Rule struct {
 	CrossMounts bool
 	Limits      Limits // the policy's, with the rule's own on top and defaults filled in
 	Pos         Pos
+	// places are where the file says what a finding is about; see Place.
+	places map[string]Pos
+}
+
+// Place returns where the policy says what the subject of a [connector.Finding]
+// is about, such as "anchor" or "parts[2]"; the rule's own place where it has
+// none.
+func (r *Rule) Place(subject string) Pos {
+	if at, ok := r.places[subject]; ok {
+		return at
+	}
+	return r.Pos
+}
+
+// place keeps where the file says what subject is about.
+func (r *Rule) place(subject string, at Pos) {
+	if r.places == nil {
+		r.places = make(map[string]Pos)
+	}
+	r.places[subject] = at
 }
 
 // Part is a template for the files or objects that go with an item.
@@ -144,7 +166,7 @@ type Limits struct {
 	Share Share // most of a rule's collection one run may take; default 25 %
 	// Missing is the most of a rule's parts that may be missing before the run
 	// stops: a wrong template or root looks just like that. Default 50 %, and
-	// never for fewer than ten parts.
+	// for fewer than ten only where there are two or more parts and none is there.
 	Missing Share
 	// ClockJump is the longest silence since the ledger's newest entry that is
 	// believed without a person's word. Default 45 days.

@@ -38,7 +38,8 @@ Status: 0 when a run can do its work, with or without warnings; 2 on a fault.`,
 			if err != nil {
 				return err
 			}
-			found := e.Check(ctx)
+			found := append(e.Check(ctx), checkAgreement(ctx, pol, st)...)
+			found = append(found, st.checkReplicas(ctx, pol)...)
 			if err := ctx.Err(); err != nil {
 				return err
 			}

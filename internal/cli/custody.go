@@ -43,6 +43,9 @@ type keeper struct {
 	*custody.Custody
 	ledger *ledger.Ledger
 	close  []func() error
+	// policy is nil beside --ledger; databases are those of its stores of rows.
+	policy    *policy.Policy
+	databases map[string]listed
 	// own are the paths that are Epitaph's and no application's.
 	own []string
 }
@@ -121,6 +124,9 @@ func (a *app) custodyStores(ctx context.Context, f *custodyFlags, k *keeper, o *
 		k.close = append(k.close, c.Close)
 		o.Stores = append(o.Stores, custody.Store{Name: name, Root: dir, Connector: c})
 	}
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		o.Paused = a.pausedStore(func(name string) []string { return []string{pauseBeside(path, ""), pauseBeside(path, name)} })
+	}
 	return dsn, nil
 }
 
@@ -134,6 +140,14 @@ func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (
 		return "", err
 	}
 	k.close = append(k.close, st.Close)
+	k.policy, k.databases, o.Actions = pol, map[string]listed{}, pol.Custody.Actions
+	o.Paused = a.pausedStore(func(name string) []string {
+		s, ok := pol.Store(name)
+		if !ok {
+			return nil
+		}
+		return pauseFiles(pol, s)
+	})
 	for i := range pol.Stores {
 		s := &pol.Stores[i]
 		switch s.Kind {
@@ -141,6 +155,8 @@ func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (
 			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Root: pol.Resolve(s.Target), Connector: st.byName[s.Name]})
 		case policy.Objects:
 			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Connector: st.byName[s.Name]})
+		case policy.Rows:
+			k.databases[s.Name], _ = st.byName[s.Name].(listed)
 		}
 	}
 	k.keepOff(pol.Path)
@@ -162,7 +178,7 @@ func (a *app) custodyLedger(ctx context.Context, dsn string, write bool, k *keep
 	k.close = append(k.close, l.Close)
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		path = strings.TrimPrefix(path, "//")
-		o.Cache = path + ".custody"
+		o.Cache, o.OneHost = path+".custody", true
 		k.keepOff(path)
 	} else if o.Cache == "" {
 		o.Cache = ".epitaph.custody"

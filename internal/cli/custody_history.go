@@ -15,8 +15,11 @@ import (
 
 // ofFiles reports whether a trail is asked for in the words of tracked files: by
 // an object of the application, or by actions of its vocabulary.
-func (f *trailFlags) ofFiles() bool {
-	v, err := custody.NewVocabulary()
+func (a *app) ofFiles(f *trailFlags) bool {
+	if f.object == "" && len(f.actions) == 0 {
+		return false
+	}
+	v, err := a.vocabulary(f.ledger)
 	return err == nil && (f.object != "" || slices.ContainsFunc(f.actions, func(n string) bool {
 		_, ok := v.Find(n)
 		return ok
@@ -51,7 +54,7 @@ func (a *app) runHistory(ctx context.Context, f trailFlags) error {
 	if w.Ref, err = splitRef(f.object); err != nil {
 		return err
 	}
-	v, err := custody.NewVocabulary()
+	v, err := a.vocabulary(f.ledger)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,13 @@ func (a *app) orphansCommand() *cobra.Command {
 		Short: "List files that somebody left behind",
 		Long: `Lists
   dead-owner   files that must be cleaned up and whose owner, a process, is dead
-  untracked    files in the stores named by --tracked that no operation made
+  untracked    files in tracked stores that no operation made
   missing      tracked files that are not there, though nobody said that they go
   uncommitted  files that were reserved and never committed
   unfinished   work that was started and neither completed nor failed
+
+Tracked stores are those of --tracked, else those under custody: {tracked: …} in the
+policy, each with its own grace; --older overrides it.
 
 An owner on another host or in another container is unknown, never taken for dead.
 --dispose takes the first two kinds, through the purge protocol.
@@ -51,7 +54,9 @@ kind is left; 1 otherwise.`,
 			if err := k.checkTracked(o, tracked); err != nil {
 				return err
 			}
-			list, blind := k.Orphans(ctx, custody.Search{Roots: tracked, Grace: grace, Except: k.except})
+			given := cmd.Flags().Changed
+			roots := k.roots(tracked, given("tracked"), grace, given("older"))
+			list, blind := k.Orphans(ctx, custody.Search{Roots: roots, Grace: grace, Except: k.except})
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -69,7 +74,7 @@ kind is left; 1 otherwise.`,
 	}
 	f.addShow(cmd)
 	fl := cmd.Flags()
-	fl.StringSliceVar(&tracked, "tracked", nil, "the `STORES` whose every file must be tracked")
+	fl.StringSliceVar(&tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's)")
 	fl.StringVar(&older, "older", "4h", "leave alone what is younger than this `SPAN`")
 	fl.BoolVar(&dispose, "dispose", false, "dispose of files with a dead owner and of untracked files")
 	return cmd

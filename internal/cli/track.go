@@ -80,7 +80,7 @@ that is said to be deleted is still there or cannot be looked at.`,
 
 func (a *app) runTrack(ctx context.Context, f *trackFlags, args []string) error {
 	if f.list {
-		return a.listActions()
+		return a.listActions(f.ledger)
 	}
 	now := a.env.Now()
 	op, err := f.parse(now, f.meta)
@@ -97,7 +97,7 @@ func (a *app) runTrack(ctx context.Context, f *trackFlags, args []string) error 
 		return usage("--reserve takes one action and one path", "reserve each file by itself")
 	}
 	if !other {
-		if err := a.checkAction(args[0]); err != nil {
+		if err := a.checkAction(f.ledger, args[0]); err != nil {
 			return err
 		}
 	}
@@ -130,8 +130,8 @@ func (a *app) runTrack(ctx context.Context, f *trackFlags, args []string) error 
 }
 
 // checkAction refuses an unknown action before anything is opened.
-func (a *app) checkAction(name string) error {
-	v, err := custody.NewVocabulary()
+func (a *app) checkAction(dsn, name string) error {
+	v, err := a.vocabulary(dsn)
 	if err != nil {
 		return err
 	}
@@ -284,26 +284,39 @@ func (a *app) settleReservation(ctx context.Context, k *keeper, f *trackFlags) e
 	return err
 }
 
-func (a *app) listActions() error {
-	v, err := custody.NewVocabulary()
+func (a *app) listActions(dsn string) error {
+	v, err := a.vocabulary(dsn)
 	if err != nil {
 		return err
 	}
 	type actionJSON struct {
-		Name string `json:"name"`
-		Kind string `json:"kind"`
+		Name     string `json:"name"`
+		Kind     string `json:"kind"`
+		Required bool   `json:"required"`
+		Due      string `json:"due,omitempty"`
 	}
 	var list []actionJSON
 	for _, n := range v.Names() {
 		w, _ := v.Find(n)
-		list = append(list, actionJSON{n, w.Kind.String()})
+		x := actionJSON{Name: n, Kind: w.Kind.String(), Required: w.Temporary}
+		if w.Due > 0 {
+			x.Due = w.Due.String()
+		}
+		list = append(list, x)
 	}
 	if a.global.json {
 		return a.printJSON(map[string]any{"actions": list})
 	}
 	p := a.stdout()
 	for _, x := range list {
-		p.linef("%-34s %s", x.Name, x.Kind)
+		line := fmt.Sprintf("%-34s %s", x.Name, x.Kind)
+		switch {
+		case x.Due != "":
+			line += ", to be cleaned up within " + x.Due
+		case x.Required:
+			line += ", to be cleaned up"
+		}
+		p.linef("%s", line)
 	}
 	return p.err
 }

@@ -41,7 +41,7 @@ in UTC. With --follow and --json each entry is an object on a line of its own.`,
 			if cmd.Flags().Changed("object") && f.object == "" {
 				return usage("--object is empty", "name the object: --object KIND:ID")
 			}
-			if f.ofFiles() {
+			if a.ofFiles(&f) {
 				return a.runHistory(ctx, f)
 			}
 			return a.runTrail(ctx, f)
@@ -94,6 +94,11 @@ func (a *app) runTrail(ctx context.Context, f trailFlags) error {
 		return err
 	}
 	defer l.Close()
+	if f.ledger == "" {
+		if filter.Item, err = a.itemName(ctx, l, f.item); err != nil {
+			return err
+		}
+	}
 	o := report.Options{Filter: filter, Items: f.items, Actor: f.actor, Host: f.host, Scope: f.scope, File: f.file}
 	switch {
 	case f.stats:
@@ -258,7 +263,7 @@ func (f *trailFlags) filter(now time.Time) (ledger.Filter, error) {
 }
 
 // hintItem says how items are named: what has no id is known by its place only.
-const hintItem = "an item is its id (a number or a UUID), or TABLE/KEY or the path as epitaph trail --items shows it; a part is its path without STORE:"
+const hintItem = "an item is its id (a number or a UUID), its key or TABLE/KEY, or the path as epitaph trail --items shows it; a part is its path or STORE:PATH"
 
 func itemHints(item string) []string {
 	if item == "" {
