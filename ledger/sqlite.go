@@ -165,9 +165,13 @@ func (s *sqlite) lockHead(context.Context, *sql.Tx) error { return nil }
 // lost is never the case: the database is in our own process.
 func (s *sqlite) lost(error) bool { return false }
 
-// scrub moves the WAL into the database and cuts it to nothing, so that no
-// older version of a page is left in it.
+// scrub overwrites what pages hold besides their rows, moves the WAL into the
+// database and cuts it to nothing, so that no older version of a page is left
+// in it.
 func (s *sqlite) scrub(ctx context.Context, db *sql.DB) error {
+	if err := scrubPages(ctx, db); err != nil {
+		return fmt.Errorf("overwrite unused space: %w", err)
+	}
 	var busy, log, done int
 	if err := db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &done); err != nil {
 		return fmt.Errorf("empty the write-ahead log: %w", err)
