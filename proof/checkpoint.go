@@ -186,8 +186,11 @@ func (t Trust) judge(s *Signed, sigs []note.Signature) error {
 			}
 		}
 	}
+	var counted []Key // a witness is its key, under whatever name and however often it is listed
 	for _, w := range t.Witnesses {
-		if at, ok := times[keyHash(w.Name, algCosignature, w.public)]; ok {
+		at, ok := times[keyHash(w.Name, algCosignature, w.public)]
+		if all := addWitness(counted, w); ok && len(all) > len(counted) {
+			counted = all
 			s.Witnesses = append(s.Witnesses, Cosignature{w.Name, at})
 		}
 	}

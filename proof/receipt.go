@@ -55,6 +55,9 @@ const (
 	// maxReceipt bounds a receipt: an item may have a million parts.
 	maxReceipt = 256 << 20
 	maxPath    = 64
+	// maxEntries bounds the entries of a receipt. One has an intent and its
+	// outcomes, or the start and end of a run.
+	maxEntries = 1000
 )
 
 func appendHashes(b []byte, prefix string, path []tlog.Hash) []byte {
@@ -116,7 +119,7 @@ func parseReceipt(data []byte) (*Receipt, error) {
 	if !ok || !found {
 		return nil, fmt.Errorf("not a %s", strings.TrimSpace(receiptHeader))
 	}
-	lines := strings.Split(rest, "\n")
+	lines := strings.SplitN(rest, "\n", 2+maxPath+2) // a million line ends are no reason for a million strings
 	encoded, ok := strings.CutPrefix(lines[0], "extra ")
 	if !ok || len(lines) < 2 {
 		return nil, errors.New("without the line that holds the entry (extra)")
@@ -173,7 +176,9 @@ func parseExtra(text string) (list []Inclusion, err error) {
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, e)
+			if list = append(list, e); len(list) > maxEntries {
+				return nil, fmt.Errorf("more than %d entries", maxEntries)
+			}
 			continue
 		}
 		if len(list) == 0 {

@@ -1,10 +1,12 @@
 package proof
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,12 +47,21 @@ func TrustKeys(vkeys ...string) (Trust, error) {
 			return Trust{}, err
 		}
 		if k.Witness {
-			t.Witnesses = append(t.Witnesses, k)
+			t.Witnesses = addWitness(t.Witnesses, k)
 		} else {
 			t.Logs = append(t.Logs, TrustedKey{Key: k})
 		}
 	}
 	return t, nil
+}
+
+// addWitness adds a key that is not in the list: the same key under two names
+// is one witness.
+func addWitness(list []Key, w Key) []Key {
+	if slices.ContainsFunc(list, func(k Key) bool { return bytes.Equal(k.public, w.public) }) {
+		return list
+	}
+	return append(list, w)
 }
 
 // verifiers knows both types of signature of a log's key, so that a note with
@@ -157,7 +168,9 @@ func ParseTrust(text string) (Trust, error) {
 			if k, err = ParseKey(rest); err == nil && !k.Witness {
 				err = errors.New("a log's key where a witness's belongs")
 			}
-			t.Witnesses = append(t.Witnesses, k)
+			if err == nil {
+				t.Witnesses = addWitness(t.Witnesses, k)
+			}
 		case "quorum":
 			var n int64
 			n, err = parseSize(rest)

@@ -46,7 +46,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	var data []byte
 	if err == nil {
-		data, err = readReceipt(path, stdin)
+		data, err = readAtMost(path, stdin, 256<<20)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "error: %v\nhint: epitaph-verify --help\n", err)
@@ -83,7 +83,7 @@ func parseArgs(args []string) (trust proof.Trust, path string, err error) {
 	case (len(keys) == 0) == (file == ""):
 		return trust, "", errors.New("give --key or --trust")
 	case file != "":
-		text, err := os.ReadFile(file)
+		text, err := readAtMost(file, nil, 1<<20)
 		if err != nil {
 			return trust, "", err
 		}
@@ -103,11 +103,11 @@ func parseArgs(args []string) (trust proof.Trust, path string, err error) {
 	return trust, f.Arg(0), nil
 }
 
-// readReceipt reads no more than a receipt can have.
-func readReceipt(path string, stdin io.Reader) ([]byte, error) {
-	const most = 256 << 20
+// readAtMost reads a file, or with "-" stdin, and one byte more than it may have
+// at most: whoever parses it refuses that.
+func readAtMost(path string, stdin io.Reader, most int64) ([]byte, error) {
 	in := stdin
-	if path != "-" {
+	if path != "-" || stdin == nil {
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, err
