@@ -85,14 +85,17 @@ func (l *Ledger) sign(ctx context.Context, s Signing, at time.Time) (proof.Signe
 	if l.write == nil {
 		return proof.Signed{}, ErrReadOnly
 	}
+	if err := l.inUse(ctx, s.Signers); err != nil {
+		return proof.Signed{}, err
+	}
 	if err := l.checkPins(ctx, s.Trust, s.Pins); err != nil {
 		return proof.Signed{}, err
 	}
-	origin, err := l.Origin(ctx)
+	forks, err := l.forks(ctx)
 	if err != nil {
 		return proof.Signed{}, err
 	}
-	c, last, err := l.head(ctx, origin)
+	c, last, err := l.head(ctx, forks)
 	if err != nil {
 		return proof.Signed{}, err
 	}
@@ -132,13 +135,13 @@ func sameSigners(s proof.Signed, signers []*proof.Signer) bool {
 
 // head computes the checkpoint of the present tree, and returns the newest kept
 // note, which the tree must agree with.
-func (l *Ledger) head(ctx context.Context, origin string) (c proof.Checkpoint, last []byte, err error) {
+func (l *Ledger) head(ctx context.Context, forks []fork) (c proof.Checkpoint, last []byte, err error) {
 	tx, err := l.snapshot(ctx)
 	if err != nil {
 		return c, nil, err
 	}
 	defer tx.Rollback()
-	c.Origin = origin
+	c.Origin = proof.ForkOrigin(l.name, int64(len(forks)))
 	if err := tx.QueryRowContext(ctx, sizeQuery).Scan(&c.Size); err != nil {
 		return c, nil, err
 	}
@@ -149,15 +152,11 @@ func (l *Ledger) head(ctx context.Context, origin string) (c proof.Checkpoint, l
 	if c.Root, err = tlog.TreeHash(c.Size, r); err != nil {
 		return c, nil, err
 	}
-	last, err = lastNote(ctx, tx)
+	last, old, err := l.lastHeld(ctx, tx, forks)
 	if err != nil || last == nil {
 		return c, nil, err
 	}
-	old, err := proof.Peek(last)
-	if err != nil {
-		return c, nil, fmt.Errorf("%w: the newest kept checkpoint cannot be read", ErrAltered)
-	}
-	if old.Origin != origin {
+	if old.Origin != c.Origin {
 		return c, last, nil // of before a fork
 	}
 	return c, last, compare(r, old, c.Size)
@@ -166,6 +165,35 @@ func (l *Ledger) head(ctx context.Context, origin string) (c proof.Checkpoint, l
 // snapshot opens a transaction that sees one state of the ledger.
 func (l *Ledger) snapshot(ctx context.Context) (*sql.Tx, error) {
 	return l.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: l.isolation()})
+}
+
+// lastHeld returns the newest kept checkpoint of history that is still there: one
+// that was lost by a fork may be of a longer tree.
+func (l *Ledger) lastHeld(ctx context.Context, q querier, forks []fork) (note []byte, c proof.Checkpoint, err error) {
+	if note, err = lastNote(ctx, q); err != nil || note == nil {
+		return nil, c, err
+	}
+	c, err = proof.Peek(note)
+	if err == nil && !explained(l.name, forks, c) {
+		return note, c, nil
+	}
+	rows, err := q.QueryContext(ctx, "SELECT note FROM checkpoints WHERE octet_length(note) <= 65536 ORDER BY size DESC, id DESC")
+	if err != nil {
+		return nil, c, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(&note); err != nil {
+			return nil, c, err
+		}
+		if c, err = proof.Peek(note); err != nil {
+			return nil, c, fmt.Errorf("%w: the newest kept checkpoint cannot be read", ErrAltered)
+		}
+		if !explained(l.name, forks, c) {
+			return note, c, nil
+		}
+	}
+	return nil, c, rows.Err()
 }
 
 func lastNote(ctx context.Context, q querier) ([]byte, error) {

@@ -53,10 +53,6 @@ func (l *Ledger) checkMoved(ctx context.Context, q querier, size int64) error {
 // in two places would be two ledgers. When Copy fails midway it can be called
 // again.
 func Copy(ctx context.Context, from *Ledger, dsn string, c Config) (*Ledger, error) {
-	last, err := from.moveAway(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("copy ledger: %w", err)
-	}
 	d, err := newDialect(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("copy ledger: %w", err)
@@ -67,7 +63,13 @@ func Copy(ctx context.Context, from *Ledger, dsn string, c Config) (*Ledger, err
 	}
 	to := &Ledger{dialect: d, write: write, read: read}
 	to.idle.L = &to.mu
-	err = to.fillFrom(ctx, from, last)
+	if err = to.isEmpty(ctx); err == nil {
+		// From here on the source takes no more.
+		var last int64
+		if last, err = from.moveAway(ctx); err == nil {
+			err = to.fillFrom(ctx, from, last)
+		}
+	}
 	if err := errors.Join(err, to.Close()); err != nil {
 		return nil, fmt.Errorf("copy ledger: %w", err)
 	}
@@ -89,14 +91,18 @@ func (l *Ledger) moveAway(ctx context.Context) (int64, error) {
 	return l.Append(ctx, Entry{Kind: Copied, Facts: []Fact{Int("size", n+1)}})
 }
 
-func (l *Ledger) fillFrom(ctx context.Context, from *Ledger, last int64) error {
+// isEmpty makes sure that the tables hold no ledger yet: what a copy that was cut
+// short leaves does not.
+func (l *Ledger) isEmpty(ctx context.Context) error {
 	var n int
-	if err := l.read.QueryRowContext(ctx, "SELECT count(*) FROM meta").Scan(&n); err != nil {
-		return err
+	err := l.read.QueryRowContext(ctx, "SELECT count(*) FROM meta").Scan(&n)
+	if err == nil && n > 0 {
+		err = errors.New("there is a ledger already where it should go")
 	}
-	if n > 0 {
-		return errors.New("there is a ledger already where it should go")
-	}
+	return err
+}
+
+func (l *Ledger) fillFrom(ctx context.Context, from *Ledger, last int64) error {
 	src, err := from.snapshot(ctx)
 	if err != nil {
 		return err

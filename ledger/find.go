@@ -331,7 +331,7 @@ func (l *Ledger) answers(ctx context.Context, intent int64) (outcomes []int64, e
 // lookupItem returns the entries within the bounds, which are exclusive and
 // inclusive, whose filter has the key.
 func (l *Ledger) lookupItem(ctx context.Context, key string, after, upTo int64, limit int) ([]int64, error) {
-	h := lookupHash(key)
+	hashes := keyHashes(key)
 	rows, err := l.read.QueryContext(ctx, "SELECT number, filter FROM lookup WHERE number > $1 AND number <= $2 ORDER BY number", after, upTo)
 	if err != nil {
 		return nil, err
@@ -344,7 +344,7 @@ func (l *Ledger) lookupItem(ctx context.Context, key string, after, upTo int64, 
 		if err := rows.Scan(&number, &filter); err != nil {
 			return nil, err
 		}
-		if lookup(filter).has(h) {
+		if slices.ContainsFunc(hashes, lookup(filter).has) {
 			maybe = append(maybe, number)
 		}
 	}
@@ -362,7 +362,7 @@ func (s *sealed) find(key string) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		if it.names(key) {
+		if it.Names(key) {
 			places = append(places, i)
 		}
 	}

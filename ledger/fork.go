@@ -94,7 +94,7 @@ func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Check
 		return nil, err
 	}
 	defer tx.Rollback()
-	kept, err := lastNote(ctx, tx)
+	kept, _, err := l.lastHeld(ctx, tx, forks)
 	if err != nil {
 		return nil, err
 	}
@@ -109,15 +109,21 @@ func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Check
 	if err := tx.QueryRowContext(ctx, minimumQuery).Scan(&minimum); err != nil {
 		return nil, err
 	}
-	for _, note := range notes {
+	for i, note := range notes {
 		c, peekErr := proof.Peek(note)
 		if peekErr != nil {
 			return nil, fmt.Errorf("checkpoint: %w", peekErr)
 		}
-		if c.Size <= minimum || explained(l.name, forks, c) {
+		pruned := c.Size < minimum && c.Size%blockSize != 0
+		if pruned && kept != nil && i == len(notes)-1 || explained(l.name, forks, c) {
 			continue
 		}
-		cErr := compare(treeReader{ctx, tx}, c, size)
+		var cErr error
+		if pruned { // whoever has the key could claim to have pruned all that it covers
+			cErr = fmt.Errorf("%w: a checkpoint outside of it ends within what was pruned", ErrAltered)
+		} else {
+			cErr = compare(treeReader{ctx, tx}, c, size)
+		}
 		if _, known := generation(l.name, c.Origin, len(forks)); !known {
 			cErr = fmt.Errorf("%w: a checkpoint is of another ledger", ErrBehind)
 		}

@@ -136,7 +136,8 @@ func TestKeyRotation(t *testing.T) {
 	pin := ledger.FilePin(filepath.Join(t.TempDir(), "pin"))
 	fillLedger(t, l, 5)
 	checkpoint(t, l, signing(k, pin))
-	k2, c, err := l.RotateKey(t.Context(), k, signing(k, pin), ledger.Secret{Name: "who", Text: "root"})
+	next := newKeys(t, l).Signer
+	k2, c, err := l.RotateKey(t.Context(), k, next, signing(k, pin), ledger.Secret{Name: "who", Text: "root"})
 	if err != nil || len(c.By) != 2 {
 		t.Fatalf("rotate: signed by %v, %v; want both keys", c.By, err)
 	}
@@ -156,6 +157,46 @@ func TestKeyRotation(t *testing.T) {
 		t.Errorf("with the old key only: unaltered %s, complete %s", r.Unaltered, r.Complete)
 	}
 }
+
+// A rotation that was cut short goes on with the same key, and nobody else's
+// replaces one that was replaced.
+func TestKeyRotationGoesOn(t *testing.T) {
+	l := open(t, "sqlite:"+filepath.Join(t.TempDir(), "l.db"))
+	k := newKeys(t, l)
+	fillLedger(t, l, 5)
+	next, other := newKeys(t, l).Signer, newKeys(t, l).Signer
+	broken := signing(k, brokenPin{})
+	for range 2 { // the caller never came to store what it returned
+		if _, c, err := l.RotateKey(t.Context(), k, next, broken); err == nil || len(c.By) != 2 {
+			t.Fatalf("rotate: %v, %v", c.By, err)
+		}
+	}
+	if es := collect(t, l, ledger.Filter{Kinds: []ledger.Kind{ledger.KeyRotated}}); len(es) != 1 {
+		t.Errorf("%d entries of one rotation", len(es))
+	}
+	if _, _, err := l.RotateKey(t.Context(), k, other, signing(k)); !errors.Is(err, ledger.ErrRetired) {
+		t.Errorf("a replaced key was replaced again: %v", err)
+	}
+	mustAppend(t, l, ledger.Entry{Kind: ledger.Heartbeat})
+	if _, err := l.Checkpoint(t.Context(), signing(k)); !errors.Is(err, ledger.ErrRetired) {
+		t.Errorf("a replaced key signed: %v", err)
+	}
+	k2, _, err := l.RotateKey(t.Context(), k, next, signing(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoint(t, l, signing(k2))
+	if r := verify(t, l, ledger.Verification{Trust: k2.Trust()}); r.Unaltered != ledger.Good {
+		t.Errorf("unaltered %s, %v", r.Unaltered, r.Faults)
+	}
+}
+
+// brokenPin takes nothing.
+type brokenPin struct{}
+
+func (brokenPin) Name() string                           { return "broken" }
+func (brokenPin) Latest(context.Context) ([]byte, error) { return nil, nil }
+func (brokenPin) Put(context.Context, []byte) error      { return errors.New("it takes nothing") }
 
 func TestPinsGoForwardOnly(t *testing.T) {
 	store := objects{}

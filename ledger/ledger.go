@@ -69,6 +69,9 @@ var ErrReadOnly = errors.New("the ledger is open for reading only")
 // ErrClosed reports a call after Close.
 var ErrClosed = errors.New("the ledger is closed")
 
+// ErrUnmade reports tables in which there is no ledger yet.
+var ErrUnmade = errors.New("the tables hold no ledger yet")
+
 // dialect is what differs between the databases.
 type dialect interface {
 	// open connects, and makes what is missing when create is set.
@@ -161,6 +164,9 @@ func (l *Ledger) readMeta(ctx context.Context) error {
 		if meta, err = l.loadMeta(ctx); err != nil {
 			return err
 		}
+	}
+	if len(meta) == 0 {
+		return ErrUnmade
 	}
 	if meta["format"] != formatVersion {
 		return fmt.Errorf("ledger format %q is not known to this version; %s is", SafeCode(meta["format"]), formatVersion)

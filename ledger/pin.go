@@ -29,6 +29,30 @@ type Pin interface {
 	Latest(ctx context.Context) ([]byte, error)
 }
 
+// NamedPin is a pin under another name, so that several of one kind are told
+// apart.
+func NamedPin(name string, p Pin) Pin { return namedPin{p, name} }
+
+type namedPin struct {
+	Pin
+	name string
+}
+
+func (p namedPin) Name() string { return p.name }
+
+// canBeRead reports a pin of which Latest tells what is there.
+func canBeRead(p Pin) bool {
+	if n, ok := p.(namedPin); ok {
+		p = n.Pin
+	}
+	switch p.(type) {
+	case writerPin, webhookPin:
+		return false
+	default:
+		return true
+	}
+}
+
 // FilePin keeps the newest checkpoint in a file. It should lie on another file
 // system than the ledger, or be fetched from there by another machine. When the
 // origin changes, because the ledger was forked, the last checkpoint of the old

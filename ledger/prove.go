@@ -25,17 +25,17 @@ type prover struct {
 }
 
 func (l *Ledger) newProver(ctx context.Context) (p *prover, done func() error, err error) {
+	forks, err := l.forks(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	tx, err := l.snapshot(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	note, err := lastNote(ctx, tx)
-	var c proof.Checkpoint
-	switch {
-	case err == nil && note == nil:
+	note, c, err := l.lastHeld(ctx, tx, forks)
+	if err == nil && note == nil {
 		err = ErrNoCheckpoint
-	case err == nil:
-		c, err = proof.Peek(note)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, tx.Rollback())

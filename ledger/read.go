@@ -13,9 +13,9 @@ import (
 type Filter struct {
 	Run, Rule, Store string
 	Kinds            []Kind
-	// Item is the id or locator of an item or part, in full: the intents that
-	// name it and the outcomes that answer them. What was sealed off is not
-	// found.
+	// Item is the id or locator of an item, or the locator of a part, in full, the
+	// latter alone or as STORE:LOCATOR: the intents that name it and the outcomes
+	// that answer them. What was sealed off is not found.
 	Item string
 	// Clues only skip: they leave out entries that cannot meet one of them. Of
 	// what passes, the reader looks at the texts itself. What was sealed off is
@@ -27,6 +27,9 @@ type Filter struct {
 	Limit         int
 	// Unseal fills in Items and the texts of Secrets where they still exist.
 	Unseal bool
+	// Places fills in only the items at these places, and leaves the others zero;
+	// nil for all.
+	Places []int
 	// Newest yields from the highest number down. Otherwise from the lowest up.
 	Newest bool
 }
@@ -58,7 +61,7 @@ func (l *Ledger) Entries(ctx context.Context, f Filter) iter.Seq2[Entry, error] 
 		for n, err := range l.numbers(ctx, &f) {
 			var e Entry
 			if err == nil {
-				e, err = l.fill(ctx, n.number, &n.record, f.Unseal)
+				e, err = l.fill(ctx, n.number, &n.record, f.Unseal, f.Places)
 			}
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read ledger: %w", err))
@@ -90,7 +93,7 @@ func (l *Ledger) OpenIntents(ctx context.Context) iter.Seq2[Entry, error] {
 				r, err = readRecord(ctx, l.read, number)
 			}
 			if err == nil {
-				e, err = l.fill(ctx, number, r, true)
+				e, err = l.fill(ctx, number, r, true, nil)
 			}
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read open intents: %w", err))
@@ -105,7 +108,7 @@ func (l *Ledger) OpenIntents(ctx context.Context) iter.Seq2[Entry, error] {
 }
 
 // fill makes an Entry of a record, with what lies beside it.
-func (l *Ledger) fill(ctx context.Context, number int64, r *record, unseal bool) (Entry, error) {
+func (l *Ledger) fill(ctx context.Context, number int64, r *record, unseal bool, places []int) (Entry, error) {
 	e := Entry{
 		Number: number, At: r.at, Kind: Kind(r.kind), Run: r.run, Rule: r.rule, Store: r.store,
 		Refers: r.refers, Facts: r.facts, Count: r.count,
@@ -133,7 +136,7 @@ func (l *Ledger) fill(ctx context.Context, number int64, r *record, unseal bool)
 	if err != nil {
 		return Entry{}, fmt.Errorf("sealed texts of entry %d: %w", number, err)
 	}
-	return e, s.unseal(&e)
+	return e, s.unseal(&e, places)
 }
 
 // loadSealed reads the sealed texts of an entry. Where there are none, all of
@@ -161,24 +164,41 @@ func loadSealed(ctx context.Context, q querier, number int64, r *record) (*seale
 	return s, nil
 }
 
-// unseal fills the texts into an entry whose Secrets have their names.
-func (s *sealed) unseal(e *Entry) error {
+// unseal fills the texts into an entry whose Secrets have their names: of all
+// items, or of those at the places.
+func (s *sealed) unseal(e *Entry, places []int) error {
 	for i, slot := range s.secrets {
 		e.Secrets[i].Text, e.Secrets[i].SealedOff = string(slot.text), slot.salt == nil
 	}
 	if len(s.items) > 0 {
 		e.Items = make([]Item, len(s.items))
 	}
-	for i, slot := range s.items {
+	one := func(i int) error {
+		slot := &s.items[i]
 		if slot.salt == nil {
 			e.Items[i].SealedOff = true
-			continue
+			return nil
 		}
 		it, err := decodeItem(slot.text)
 		if err != nil {
 			return fmt.Errorf("item %d of entry %d: %w", i, e.Number, err)
 		}
 		e.Items[i] = it
+		return nil
+	}
+	if places == nil {
+		for i := range s.items {
+			if err := one(i); err != nil {
+				return err
+			}
+		}
+	}
+	for _, i := range places {
+		if i >= 0 && i < len(s.items) {
+			if err := one(i); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -2,34 +2,77 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/epitaph/epitaph/proof"
 )
 
-// RotateKey makes a new signing key. An entry names it, and the checkpoint over
-// that entry is signed by both keys, so that whoever trusts the old one can
-// come to trust the new one. The caller writes the returned keys to the key
-// file; the old private key is not in them. s says where the checkpoint goes; its
-// Signers and Trust are filled in.
-func (l *Ledger) RotateKey(ctx context.Context, old *proof.Keys, s Signing, secrets ...Secret) (*proof.Keys, proof.Signed, error) {
-	signer, err := proof.NewSigner(l.name, l.config.Rand)
-	if err != nil {
-		return nil, proof.Signed{}, fmt.Errorf("rotate key: %w", err)
+// ErrRetired reports a key that an entry of the ledger says was replaced: what it
+// signed from then on would be taken for forged.
+var ErrRetired = errors.New("the ledger's key was replaced by another")
+
+// RotateKey replaces the signing key by next. An entry names it, and the
+// checkpoint over that entry is signed by both keys, so that whoever trusts the
+// old one can come to trust the new one. The caller has stored next durably
+// before, and writes the returned keys to the key file; the old private key is
+// not in them. When it was cut short, calling it again with the same next goes on
+// where it was. s says where the checkpoint goes; its Signers and Trust are
+// filled in. A key that was replaced by another than next gives ErrRetired.
+func (l *Ledger) RotateKey(ctx context.Context, old *proof.Keys, next *proof.Signer, s Signing, secrets ...Secret) (*proof.Keys, proof.Signed, error) {
+	by, err := l.Successor(ctx, old.Signer.Key())
+	if err == nil && by != "" && by != next.Key().String() {
+		err = ErrRetired
 	}
 	now := l.config.Clock()
-	keys := old.Rotate(signer, now)
-	_, err = l.Append(ctx, Entry{
-		At: now, Kind: KeyRotated, Secrets: secrets,
-		Facts: []Fact{Code("key", signer.Key().String()), Code("retired", old.Signer.Key().String())},
-	})
+	if err == nil && by == "" {
+		_, err = l.Append(ctx, Entry{
+			At: now, Kind: KeyRotated, Secrets: secrets,
+			Facts: []Fact{Code("key", next.Key().String()), Code("retired", old.Signer.Key().String())},
+		})
+	}
 	if err != nil {
 		return nil, proof.Signed{}, fmt.Errorf("rotate key: %w", err)
 	}
-	s.Signers, s.Trust.Logs = []*proof.Signer{old.Signer, signer}, keys.Trust().Logs
+	keys := old.Rotate(next, now)
+	s.Signers, s.Trust.Logs = []*proof.Signer{old.Signer, next}, keys.Trust().Logs
 	c, err := l.checkpointAt(ctx, s, now)
 	if err != nil && c.Note == nil {
 		return nil, c, fmt.Errorf("rotate key: %w", err)
 	}
 	return keys, c, err
+}
+
+// Successor returns the public key that took the place of a key, as the newest
+// entry about it says; "" when none did.
+func (l *Ledger) Successor(ctx context.Context, key proof.Key) (string, error) {
+	for e, err := range l.Entries(ctx, Filter{Kinds: []Kind{KeyRotated}, Newest: true}) {
+		if err != nil {
+			return "", fmt.Errorf("read rotations of the key: %w", err)
+		}
+		if was, _ := e.Code("retired"); was == key.String() {
+			next, _ := e.Code("key")
+			return next, nil
+		}
+	}
+	return "", nil
+}
+
+// inUse refuses to sign with a key that was replaced, but in the checkpoint that
+// its successor signs too.
+func (l *Ledger) inUse(ctx context.Context, signers []*proof.Signer) error {
+	for _, s := range signers {
+		by, err := l.Successor(ctx, s.Key())
+		if err != nil {
+			return err
+		}
+		together := by == ""
+		for _, other := range signers {
+			together = together || other.Key().String() == by
+		}
+		if !together {
+			return ErrRetired
+		}
+	}
+	return nil
 }

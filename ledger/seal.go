@@ -17,13 +17,14 @@ import (
 // Selection says which sealed texts are to be destroyed. Exactly one field is
 // set.
 type Selection struct {
-	// Item is the id or locator of items, or the locator of a part, in full.
+	// Item is the id or locator of items, or the locator of a part, in full, the
+	// latter alone or as STORE:LOCATOR.
 	Item string
 	// Before takes all sealed texts of entries older than that instant.
 	Before time.Time
 	// Subject takes each item and secret in whose texts it occurs as a whole
 	// word: between the ends of the text or characters that are neither letter
-	// nor digit.
+	// nor digit. Case counts. It has a letter or digit at least.
 	Subject string
 }
 
@@ -92,10 +93,14 @@ func (l *Ledger) Scrub(ctx context.Context) error {
 		return ErrReadOnly
 	}
 	if err := l.scrub(ctx, l.write); err != nil {
-		return fmt.Errorf("seal off: the texts are destroyed, but copies may be left: %w", err)
+		return fmt.Errorf("%w: %w", ErrCopiesLeft, err)
 	}
 	return nil
 }
+
+// ErrCopiesLeft reports texts that are destroyed, of which the database's files may
+// still hold copies: a reader was in the way. Scrub, and each SealOff, tries again.
+var ErrCopiesLeft = errors.New("the texts are destroyed, but copies may be left")
 
 func (l *Ledger) selectTargets(ctx context.Context, s Selection) (targets []target, open int64, err error) {
 	set := 0
@@ -106,6 +111,9 @@ func (l *Ledger) selectTargets(ctx context.Context, s Selection) (targets []targ
 	}
 	if set != 1 {
 		return nil, 0, errors.New("give one of item, before, subject")
+	}
+	if s.Subject != "" && len(words(s.Subject)) == 0 { // " " is in nearly every text
+		return nil, 0, errors.New("a subject without a letter or digit")
 	}
 	var after int64
 	for {
@@ -180,7 +188,7 @@ func (s Selection) choose(number int64, r *record, blob []byte) (target, error) 
 			if err != nil {
 				return t, err
 			}
-			take = s.Item != "" && it.names(s.Item) || s.Subject != "" && it.concerns(s.Subject)
+			take = s.Item != "" && it.Names(s.Item) || s.Subject != "" && it.concerns(s.Subject)
 		}
 		if take {
 			t.items = append(t.items, i)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -151,17 +152,29 @@ func itemKeys(keys []uint64, it *Item) []uint64 {
 	return keys
 }
 
-// names reports whether key is the id or locator of the item or of a part.
-func (it *Item) names(key string) bool {
+// Names reports whether key is the id or locator of the item, or the locator of a
+// part of it, alone or as STORE:LOCATOR.
+func (it *Item) Names(key string) bool {
 	if it.ID == key || it.Locator == key {
 		return true
 	}
 	for i := range it.Parts {
-		if it.Parts[i].Locator == key {
+		p := &it.Parts[i]
+		if rest, ok := strings.CutPrefix(key, p.Store+":"); p.Locator == key || ok && p.Locator == rest {
 			return true
 		}
 	}
 	return false
+}
+
+// keyHashes are those of which a filter has one, if the batch has what is called
+// so: parts are in it without their store.
+func keyHashes(key string) []uint64 {
+	hashes := []uint64{lookupHash(key)}
+	if _, rest, ok := strings.Cut(key, ":"); ok {
+		hashes = append(hashes, lookupHash(rest))
+	}
+	return hashes
 }
 
 // sealItems commits to each item. It returns the commitments one after the

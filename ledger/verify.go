@@ -35,7 +35,8 @@ type Verification struct {
 	Pins  []Pin
 	Notes [][]byte
 	// Since skips the entries up to that number, which must have been verified
-	// before; they are still bound by the checkpoints after them.
+	// before: of them only the hashes of whole blocks are read, which are bound by
+	// the checkpoints. What was changed in them since then is not seen.
 	Since int64
 	// Workers is how many goroutines hash. Default: one for each processor.
 	Workers int
@@ -49,6 +50,7 @@ type Report struct {
 	// up to SignedTo; Undetermined when nothing is signed by a trusted key.
 	Unaltered Verdict
 	SignedTo  int64
+	Since     int64 // entries that were skipped as verified before, in whole blocks
 	// Complete: does the ledger still hold all that the checkpoints kept outside
 	// of it cover? Bad when Missing is not empty; Undetermined when none was
 	// given. Good means complete up to CompleteTo entries, as of CompleteAt.
@@ -57,6 +59,9 @@ type Report struct {
 	CompleteAt time.Time // when the checkpoint was signed; zero when it does not say
 	// Witnesses cosigned the checkpoint of CompleteTo.
 	Witnesses []proof.Cosignature
+	// Empty names the pins that can be read and hold nothing: what was kept there
+	// is gone, or never came there. With one of them Complete is not Good.
+	Empty []string
 
 	Size    int64 // entries, pruned ones included
 	Minimum int64 // entries that were pruned from the beginning
@@ -139,8 +144,10 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
 	s.minimum = pruned
-	s.bound()
-	s.report.Size, s.report.Minimum = s.size, s.minimum
+	if err := s.bound(ctx, tx); err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	s.report.Size, s.report.Minimum, s.report.Since = s.size, s.minimum, max(0, s.first*blockSize-s.minimum)
 	notes, err := s.collectNotes(ctx, tx)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
@@ -148,8 +155,9 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 	if err := s.readAll(ctx); err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
+	s.readForks(ctx, tx)
 	t := s.buildTree(ctx, tx)
-	s.checkNotes(t, notes)
+	s.checkNotes(ctx, tx, t, notes)
 	s.checkIndex(ctx, tx)
 	s.checkActs(ctx, tx)
 	if err := ctx.Err(); err != nil {
@@ -176,18 +184,39 @@ func lastNumber(ctx context.Context, q querier) (int64, error) {
 	return number, err
 }
 
-// bound brings numbers that the database may lie about within reason.
-func (s *verifier) bound() {
-	const most = 1 << 48
-	if s.size < 0 || s.size > most {
-		s.fault(0, "entries", "a number of %d, which no ledger reaches", s.size)
-		s.size = 0
+// bound brings numbers that the database may lie about within reason: a single
+// row far away may not cost the time and memory of all numbers up to it.
+func (s *verifier) bound(ctx context.Context, q querier) error {
+	const few = 1 << 20
+	if s.size < 0 || s.size > few {
+		var entries int64
+		err := q.QueryRowContext(ctx, "SELECT coalesce(sum(CASE WHEN count BETWEEN 1 AND $1 THEN count END), 0) FROM entries", int64(blockSize)).Scan(&entries)
+		if err != nil {
+			return err
+		}
+		var blocks int64 // of which a hash is kept, those that were pruned too
+		if err := q.QueryRowContext(ctx, "SELECT count(*) FROM nodes WHERE level = 1").Scan(&blocks); err != nil {
+			return err
+		}
+		// Of a sound ledger all are there. Of one that lost most of them, the gaps
+		// are still to be listed.
+		if most := blocks*blockSize + 8*entries + few; s.size < 0 || s.size > most {
+			s.fault(0, "entries", "a number of %d, which no ledger reaches that holds %d", s.size, entries)
+			err := q.QueryRowContext(ctx, "SELECT coalesce(max(number), 0) FROM entries WHERE number >= 0 AND number <= $1", most).Scan(&s.size)
+			if err != nil {
+				return err
+			}
+		}
 	}
 	if s.minimum < 0 || s.minimum > s.size || s.minimum%blockSize != 0 {
 		s.fault(0, "prunes", "%d entries are said to be pruned, of %d", s.minimum, s.size)
 		s.minimum = 0
 	}
+	if s.v.Since > s.size {
+		s.missing(fmt.Sprintf("entries %d to %d", s.size+1, s.v.Since), "they were verified before, and are not in the ledger")
+	}
 	s.first = max(s.minimum, min(s.v.Since, s.size)) / blockSize
+	return nil
 }
 
 func (s *verifier) fault(number int64, place, format string, args ...any) {
@@ -232,6 +261,8 @@ func (s *verifier) collectNotes(ctx context.Context, q querier) (notes []outside
 		}
 		if note != nil {
 			notes = append(notes, outsideNote{place: "pinned checkpoint (" + p.Name() + ")", note: note, outside: true})
+		} else if canBeRead(p) {
+			s.report.Empty = append(s.report.Empty, p.Name())
 		}
 	}
 	for i, note := range s.v.Notes {
@@ -260,7 +291,7 @@ func (s *verifier) readAll(ctx context.Context) error {
 	}
 	work := make(chan int64)
 	var wg sync.WaitGroup
-	for range s.v.Workers {
+	for range min(int64(s.v.Workers), max(1, last-s.first)) {
 		wg.Go(func() {
 			for from := range work {
 				c := &chunk{s: s, sizes: sizes, from: from, to: min(from+step, last)}
@@ -313,7 +344,7 @@ func (s *verifier) conclude() {
 	switch {
 	case len(r.Missing) > 0:
 		r.Complete = Bad
-	case r.CompleteTo > 0:
+	case r.CompleteTo > 0 && len(r.Empty) == 0:
 		r.Complete = Good
 	default:
 		r.Complete = Undetermined

@@ -1,9 +1,11 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -137,13 +139,13 @@ func (t *tree) root(size int64) (tlog.Hash, error) {
 }
 
 // checkNotes compares the tree with each checkpoint.
-func (s *verifier) checkNotes(t *tree, notes []outsideNote) {
+func (s *verifier) checkNotes(ctx context.Context, q querier, t *tree, notes []outsideNote) {
 	if s.size > 0 {
 		s.report.Root, _ = t.root(s.size)
 	}
 	forks := s.forksFound()
 	for _, n := range notes {
-		err := s.checkNote(t, &n, forks)
+		err := s.checkNote(t, &n, forks, treeReader{ctx, q})
 		switch {
 		case err == nil:
 		case n.outside:
@@ -154,7 +156,50 @@ func (s *verifier) checkNotes(t *tree, notes []outsideNote) {
 	}
 }
 
+// readForks reads the forks before the first block that is read: what they say
+// holds for every checkpoint after them.
+func (s *verifier) readForks(ctx context.Context, q querier) {
+	if s.first*blockSize <= s.minimum {
+		return
+	}
+	for n, err := range s.l.numbers(ctx, &Filter{Kinds: []Kind{Forked}, Before: s.first*blockSize + 1}) {
+		if err == nil {
+			n.record, err = s.boundRecord(ctx, q, n.number)
+		}
+		if err != nil {
+			s.fault(n.number, "forks", "an entry that says that history was lost cannot be read")
+			return
+		}
+		s.acts = append(s.acts, n)
+	}
+}
+
+// boundRecord reads an entry of a block that is not read as a whole. Its hash
+// leads up to that of the block, which the checkpoints bind.
+func (s *verifier) boundRecord(ctx context.Context, q querier, number int64) (r record, err error) {
+	block := (number - 1) / blockSize
+	leaves, err := readLeaves(ctx, q, block*blockSize, blockSize)
+	if err != nil {
+		return r, err
+	}
+	err = readEntries(ctx, q, span{number, number}, false, func(_ int64, body string, _ []byte) error {
+		if leafHash([]byte(body)) != leaves[(number-1)%blockSize] {
+			return errUnknown
+		}
+		return decodeRecord(body, &r)
+	})
+	if err != nil {
+		return r, err
+	}
+	node, err := readNodes(ctx, q, 1, block, 1)
+	if err == nil && node[0] != treeRoot(leaves) {
+		err = errUnknown
+	}
+	return r, err
+}
+
 func (s *verifier) forksFound() (list []fork) {
+	slices.SortFunc(s.acts, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
 	for i := range s.acts {
 		r := &s.acts[i].record
 		if r.kind == string(Forked) {
@@ -165,7 +210,7 @@ func (s *verifier) forksFound() (list []fork) {
 	return list
 }
 
-func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork) error {
+func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork, kept treeReader) error {
 	signed, err := s.open(n)
 	if err != nil {
 		return err
@@ -184,11 +229,19 @@ func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork) error {
 	if c.Size > s.size {
 		return fmt.Errorf("it covers %d entries, and the ledger has %d: the end is missing", c.Size, s.size)
 	}
-	if c.Size < s.first*blockSize && c.Size%blockSize != 0 || c.Size == 0 {
+	var root tlog.Hash
+	switch within := c.Size < s.first*blockSize && c.Size%blockSize != 0; {
+	case c.Size == 0 || within && !n.outside:
 		s.report.Unchecked++
 		return nil
+	case within && c.Size < s.minimum:
+		// Whoever has the key could claim to have pruned all that it covers.
+		return errors.New("it ends within what was pruned, so that nothing can be compared with it")
+	case within:
+		root, err = tlog.TreeHash(c.Size, kept)
+	default:
+		root, err = t.root(c.Size)
 	}
-	root, err := t.root(c.Size)
 	if err != nil {
 		return fmt.Errorf("the tree of its %d entries cannot be computed: %w", c.Size, err)
 	}

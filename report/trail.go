@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/epitaph/epitaph/ledger"
 )
@@ -201,15 +200,9 @@ func (j *joiner) unsealed(ctx context.Context, number int64) (ledger.Entry, erro
 }
 
 func (l *Line) add(wanted string, it Item) {
-	if wanted == "" || matches(it.Item, wanted) {
+	if wanted == "" || it.Names(wanted) {
 		l.Batch = append(l.Batch, it)
 	}
-}
-
-// matches reports whether an item or one of its parts goes by that name.
-func matches(it ledger.Item, name string) bool {
-	return it.ID == name || it.Locator == name ||
-		slices.ContainsFunc(it.Parts, func(p ledger.Part) bool { return p.Locator == name })
 }
 
 func tally(results []ledger.Result) Tally {

@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -180,7 +183,7 @@ checkpoints. A person who checks receipts needs epitaph key show again.`,
 		Example: "  epitaph key rotate --reason 'yearly'",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.inLedger(cmd.Context(), write, func(k *keeping, l *ledger.Ledger) error {
+			return a.inLedger(cmd.Context(), rotate, func(k *keeping, l *ledger.Ledger) error {
 				return a.rotateKey(cmd.Context(), k, l, reason)
 			})
 		},
@@ -193,14 +196,33 @@ func (a *app) rotateKey(ctx context.Context, k *keeping, l *ledger.Ledger, reaso
 	if k.keys == nil {
 		return noKey(k)
 	}
-	keys, s, err := l.RotateKey(ctx, k.keys, k.signing(), a.secrets(reason)...)
+	by, err := l.Successor(ctx, k.keys.Signer.Key())
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(nextKeyPath(k)); by != "" && err != nil {
+		return replaced(k)
+	}
+	// The new key is on the disk before the ledger names it: a rotation that is cut
+	// short goes on with the same.
+	next, err := a.nextKey(k)
+	if err != nil {
+		return err
+	}
+	keys, s, err := l.RotateKey(ctx, k.keys, next.Signer, k.signing(), a.secrets(reason)...)
+	if errors.Is(err, ledger.ErrRetired) {
+		return replaced(k)
+	}
 	if keys == nil {
 		return err
 	}
 	if werr := keys.Write(k.keyPath); werr != nil {
-		return usage(fmt.Sprintf("cannot write the ledger's key %s: %s; the old key stays in use", k.keyPath, cause(werr)), "make room and run it again")
+		return usage(fmt.Sprintf("cannot write the ledger's key %s: %s; the rotation is not finished", k.keyPath, cause(werr)), "make room and run it again: epitaph key rotate")
 	}
 	k.keys, k.trust.Logs = keys, keys.Trust().Logs
+	if rerr := os.Remove(nextKeyPath(k)); rerr != nil {
+		return usage(fmt.Sprintf("the new key is in use, but its copy %s cannot be removed: %s", nextKeyPath(k), cause(rerr)), "remove it")
+	}
 	if perr := a.printKey(k, "Wrote the new key into %s. The public half is\n%s"); perr != nil {
 		return perr
 	}
@@ -208,6 +230,41 @@ func (a *app) rotateKey(ctx context.Context, k *keeping, l *ledger.Ledger, reaso
 		return ferr
 	}
 	return a.complainPins(&signed{s, k.pinNames, err})
+}
+
+// nextKeyPath is where the new key lies until it has taken the place of the old.
+func nextKeyPath(k *keeping) string { return k.keyPath + ".next" }
+
+// nextKey makes the new key, or takes that of a rotation that was cut short.
+func (a *app) nextKey(k *keeping) (*proof.Keys, error) {
+	path := nextKeyPath(k)
+	next, err := proof.ReadKeys(path)
+	switch {
+	case err == nil && next.Signer.Key().Name == k.keys.Signer.Key().Name:
+		return next, nil
+	case err == nil:
+		return nil, usage(path+" is the key of another ledger; nothing was done", "move it away")
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, usage(fmt.Sprintf("the new key %s, of a rotation that was cut short, cannot be used: %s", path, keyFault(err)), "remove it, and run it again")
+	}
+	signer, err := proof.NewSigner(k.keys.Signer.Key().Name, rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	next = &proof.Keys{Signer: signer, Since: a.env.Now().UTC().Truncate(time.Second)}
+	if err := next.Write(path); err != nil {
+		return nil, usage(fmt.Sprintf("cannot write the new key %s: %s; nothing was done", path, cause(err)), "make room, and run it again")
+	}
+	return next, nil
+}
+
+// replaced is the problem of a key that the ledger says is no longer its own.
+func replaced(k *keeping) error {
+	hint := "copy the key file from where it was replaced; if it is lost: epitaph key show > FILE, move the old key away, epitaph key new --retired FILE"
+	if _, err := os.Lstat(nextKeyPath(k)); err == nil {
+		hint = "a rotation was cut short; finish it: epitaph key rotate"
+	}
+	return usage("the key "+k.keyPath+" was replaced by another, as the ledger says; nothing was done", hint)
 }
 
 // secrets are who acts and why, for an entry of the ledger.
