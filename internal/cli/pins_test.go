@@ -145,7 +145,7 @@ func TestCheckpointsGoEverywhere(t *testing.T) {
 	}
 	p.run(0, "key", "new")
 	out, errs := p.run(0, "purge")
-	if errs != "" || !strings.Contains(out, "  Checkpoint: 8 entries signed, pinned: file, file, webhook, object, stdout, cosigned: 1\n") {
+	if errs != "" || !strings.Contains(out, "  Checkpoint: 8 entries signed, pinned: file, file 2, webhook, object, stdout, cosigned: 1\n") {
 		t.Errorf("got %s%s", out, errs)
 	}
 	note := p.read("epitaph.checkpoint")

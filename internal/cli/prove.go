@@ -62,6 +62,11 @@ func (a *app) runProve(ctx context.Context, f proveFlags, name string) error {
 		return err
 	}
 	defer l.Close()
+	if f.ledger == "" && !f.entry {
+		if name, err = a.itemName(ctx, l, name); err != nil {
+			return err
+		}
+	}
 	receipts, err := prove(ctx, l, f, name)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):

@@ -193,12 +193,14 @@ type verificationJSON struct {
 	Unaltered struct {
 		Verdict  ledger.Verdict `json:"verdict"`
 		SignedTo int64          `json:"signed_to"`
+		Skipped  int64          `json:"skipped"`
 	} `json:"unaltered"`
 	Complete struct {
 		Verdict   ledger.Verdict `json:"verdict"`
 		UpTo      int64          `json:"up_to"`
 		At        *time.Time     `json:"at"`
 		Witnesses []string       `json:"witnesses"`
+		Empty     []string       `json:"empty_pins"`
 	} `json:"complete"`
 	Size        int64       `json:"size"`
 	Minimum     int64       `json:"pruned"`
@@ -234,9 +236,9 @@ func (a *app) showVerification(name string, r *ledger.Report) error {
 			Ledger: name, Size: r.Size, Minimum: r.Minimum, Root: hex.EncodeToString(r.Root[:]), Entries: r.Entries, Sealed: r.Sealed, Off: r.Off,
 			Checkpoints: r.Checkpoints, Unchecked: r.Unchecked, Forks: append([]int64{}, r.Forks...), Faults: faultsOf(r.Faults), Missing: faultsOf(r.Missing), More: r.More,
 		}
-		out.Unaltered.Verdict, out.Unaltered.SignedTo = r.Unaltered, r.SignedTo
+		out.Unaltered.Verdict, out.Unaltered.SignedTo, out.Unaltered.Skipped = r.Unaltered, r.SignedTo, r.Since
 		out.Complete.Verdict, out.Complete.UpTo, out.Complete.At = r.Complete, r.CompleteTo, instantJSON(r.CompleteAt)
-		out.Complete.Witnesses = []string{}
+		out.Complete.Witnesses, out.Complete.Empty = []string{}, append([]string{}, r.Empty...)
 		for _, w := range r.Witnesses {
 			out.Complete.Witnesses = append(out.Complete.Witnesses, w.Name)
 		}
@@ -277,6 +279,9 @@ func unalteredText(w *printer, r *ledger.Report) string {
 	switch r.Unaltered {
 	case ledger.Good:
 		text := fmt.Sprintf("%s, by a trusted signature up to entry %d", w.green("yes"), r.SignedTo)
+		if r.Since > 0 {
+			text += fmt.Sprintf("; entries %d to %d were not read again", r.Minimum+1, r.Minimum+r.Since)
+		}
 		if r.SignedTo < r.Size {
 			text += "; what is newer is not signed yet"
 		}
@@ -302,6 +307,9 @@ func completeText(w *printer, r *ledger.Report) string {
 	case ledger.Bad:
 		return w.red("no") + ", see what is missing"
 	default:
+		if r.CompleteTo > 0 {
+			return w.yellow("unknown") + fmt.Sprintf(", up to checkpoint %d by some pins, and there is nothing in: %s", r.CompleteTo, strings.Join(r.Empty, ", "))
+		}
 		return w.yellow("unknown") + ", no checkpoint is kept outside of the ledger"
 	}
 }
