@@ -68,7 +68,7 @@ type PurgeOptions struct {
 	Stop <-chan struct{}
 	// Turn, when not nil, is called before each batch of a rule and returns when
 	// its stores can bear it; see [purge.Config].
-	Turn func(ctx context.Context, rule string, paused func(store string)) error
+	Turn func(ctx context.Context, rule string, paused func(store string, why purge.Pause)) error
 }
 
 // ErrDeclined is returned by Purge when Confirm said no.

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Pace is what a store is spared while a purge is at work. The zero value of a
@@ -20,11 +21,19 @@ type Pace struct {
 	// PauseFile is a file that stops the work on the store as long as it is there,
 	// relative to the policy's folder.
 	PauseFile string
+	// Replica is the address of a copy of a database that follows it, "" for none.
+	// It may hold a credential: never print. Lag is how far it may be behind
+	// before batches wait.
+	Replica string
+	Lag     time.Duration
 }
+
+// defaultLag is how far a replica may be behind where the policy does not say.
+const defaultLag = 30 * time.Second
 
 // The keys of a pace, by the kind of the store.
 var paceKeys = map[StoreKind][]string{
-	Rows:    {"items", "rows", "slow", "pause_file"},
+	Rows:    {"items", "rows", "slow", "pause_file", "replica", "lag"},
 	Files:   {"items", "bytes", "slow", "pause_file"},
 	Objects: {"items", "bytes", "slow", "pause_file"},
 }
@@ -72,11 +81,35 @@ func (p *parser) pace(n field, s *Store) {
 			s.Pace.PauseFile = v.text
 		}
 	}
+	p.replica(f, s)
+}
+
+// replica reads the copy that is watched.
+func (p *parser) replica(f map[string]field, s *Store) {
+	n, ok := f["replica"]
+	if !ok {
+		if n, ok := f["lag"]; ok {
+			p.add(pos(n.key), "lag is how far a replica may be behind, and no replica is named", "add its address: replica: ${REPLICA_URL}")
+		}
+		return
+	}
+	if v, ok := p.text(n.val, "replica"); ok {
+		s.Pace.Replica, s.Pace.Lag = v.text, defaultLag
+	}
+	if n, ok = f["lag"]; !ok {
+		return
+	}
+	if v, ok := p.text(n.val, "lag"); ok {
+		if s.Pace.Lag, ok = parseLag(v.text); !ok {
+			p.problem(v, 0, "lag is not a time from 1s to 24h", "a whole number, and s, m or h: lag: 30s")
+		}
+	}
 }
 
 var (
 	rateOf     = regexp.MustCompile(`^([1-9][0-9]{0,11})/(s|min|h)$`)
 	byteRateOf = regexp.MustCompile(`^([1-9][0-9]{0,11})(B|kB|MB|GB)/(s|min|h)$`)
+	lagOf      = regexp.MustCompile(`^([1-9][0-9]{0,4})(s|m|h)$`)
 	factorOf   = regexp.MustCompile(`^([1-9][0-9]{0,2}(?:\.[0-9])?)x$`)
 )
 
@@ -104,6 +137,15 @@ func parseByteRate(s string) (float64, bool) {
 	}
 	n, err := strconv.ParseFloat(m[1], 64)
 	return n * sizes[m[2]] / seconds[m[3]], err == nil
+}
+
+// parseLag reads "30s", "5m" and "1h".
+func parseLag(s string) (time.Duration, bool) {
+	if !lagOf.MatchString(s) {
+		return 0, false
+	}
+	d, err := time.ParseDuration(s)
+	return d, err == nil && d <= 24*time.Hour
 }
 
 // parseFactor reads "2x" and "1.5x".

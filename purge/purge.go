@@ -76,9 +76,25 @@ type Config struct {
 	Stop <-chan struct{}
 	// Turn, when not nil, is called before each batch of a rule, on several
 	// goroutines, and returns when the stores of the rule can bear it: before
-	// anything is claimed or an intent is written. It calls paused where a pause
-	// makes it wait. An error leaves the batch as it is, and the run is interrupted.
-	Turn func(ctx context.Context, rule string, paused func(store string)) error
+	// anything is claimed or an intent is written. It calls paused where it has to
+	// wait, and why. An error leaves the batch as it is, and the run is interrupted.
+	Turn func(ctx context.Context, rule string, paused func(store string, why Pause)) error
+}
+
+// Pause says why a run waits, in a form that may be logged.
+type Pause uint8
+
+// The reasons to wait.
+const (
+	PauseFile      Pause = iota // somebody has paused it
+	ReplicaBehind               // a replica of the store is too far behind
+	ReplicaUnknown              // it is not known how far a replica of the store is behind
+	pauses                      // how many there are
+)
+
+// String returns "pause", "replica_behind" or "replica_unknown".
+func (p Pause) String() string {
+	return [...]string{"pause", "replica_behind", "replica_unknown"}[min(p, ReplicaUnknown)]
 }
 
 // Allow names the interlocks that a person has lifted knowingly for this run.

@@ -63,9 +63,9 @@ type run struct {
 	// grounds stand in an intent in the place of the policy's; of a Disposer.
 	grounds *grounds
 
-	paused sync.Once  // for the event
-	mu     sync.Mutex // guards report and broken
-	broken error      // what ends the run: the ledger or the plan failed
+	paused [pauses]sync.Once // for the events
+	mu     sync.Mutex        // guards report and broken
+	broken error             // what ends the run: the ledger or the plan failed
 }
 
 // Run carries out a plan. The error is nil when the run came to its end, also
@@ -359,15 +359,16 @@ func (r *run) batches(ctx context.Context, s *plan.RuleSummary, rep *RuleReport)
 	return true
 }
 
-// turn waits until a batch of the rule may begin, and tells once in a run that a
-// pause makes it wait.
+// turn waits until a batch of the rule may begin, and tells once in a run of each
+// reason why it has to.
 func (r *run) turn(ctx context.Context, rule string) error {
 	if r.c.Turn == nil {
 		return nil
 	}
-	err := r.c.Turn(ctx, rule, func(store string) {
-		r.paused.Do(func() {
-			r.voice.say(slog.LevelWarn, PausedEvent, text("rule", code(rule)), text("store", code(store)))
+	err := r.c.Turn(ctx, rule, func(store string, why Pause) {
+		why = min(why, pauses-1)
+		r.paused[why].Do(func() {
+			r.voice.say(slog.LevelWarn, PausedEvent, text("rule", code(rule)), text("store", code(store)), text("why", safe(why.String())))
 		})
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/epitaph/epitaph/ledger"
@@ -21,7 +22,7 @@ func TestBacklogMakesMoreBatchesNotLargerOnes(t *testing.T) {
 			w.record(i, 20, fmt.Sprint("v", i))
 		}
 		turns := 0
-		w.config.Turn = func(_ context.Context, rule string, _ func(string)) error {
+		w.config.Turn = func(_ context.Context, rule string, _ func(string, purge.Pause)) error {
 			turns++
 			if got := sizes(t, w.ledger); len(got) != turns-1 {
 				t.Errorf("turn %d comes after %d intents", turns, len(got))
@@ -65,10 +66,12 @@ func TestTurnThatDoesNotCome(t *testing.T) {
 		w.record(i, 20, fmt.Sprint("v", i))
 	}
 	turns := 0
-	w.config.Turn = func(_ context.Context, _ string, paused func(string)) error {
+	w.config.Turn = func(_ context.Context, _ string, paused func(string, purge.Pause)) error {
 		if turns++; turns > 1 {
-			paused("disk")
-			paused("app")
+			paused("disk", purge.PauseFile)
+			paused("app", purge.PauseFile)
+			paused("app", purge.ReplicaUnknown)
+			paused("disk", purge.ReplicaUnknown)
 			return errors.New("no more waiting")
 		}
 		return nil
@@ -77,17 +80,16 @@ func TestTurnThatDoesNotCome(t *testing.T) {
 	if err != nil || !rep.Interrupted || rep.Rules[0].Gone != 4 || rep.Errors() != 0 || rep.Unknown() != 0 || len(sizes(t, w.ledger)) != 1 {
 		t.Errorf("got %+v, %v", rep, err)
 	}
-	told := 0
+	var told []string
 	for _, e := range w.events {
 		if e.Name() == purge.PausedEvent {
-			told++
-			if store, _ := e.Value("store"); store != "disk" {
-				t.Errorf("the event names %v", store)
-			}
+			store, _ := e.Value("store")
+			why, _ := e.Value("why")
+			told = append(told, fmt.Sprint(store, " ", why))
 		}
 	}
-	if told != 1 {
-		t.Errorf("told %d times that a pause is on, want once", told)
+	if want := []string{"disk pause", "app replica_unknown"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q: each reason once", told, want)
 	}
 	w.config.Turn = nil
 	if rep := w.mustRun(w.plan()); rep.Rules[0].Gone != 8 {

@@ -1,6 +1,6 @@
 // Package pace makes a connector a good neighbour: it bounds how much a store is
 // asked to lose in a second, slows down when the store does, and stops while a
-// pause file is there.
+// pause file is there or a replica of the store is too far behind.
 //
 // Whoever disposes of items asks for a turn before each batch, in all stores that
 // the batch concerns. That is the only place to wait, because the parts of an item
@@ -36,6 +36,12 @@ type Limits struct {
 	// is there; see ReadPause.
 	PauseFiles []string
 
+	// Lag says how far a replica of the store is behind; an error means that this
+	// is not known. Nil: there is none. While it is more than MaxLag, or not
+	// known, the work stops. It is asked at most once a second, and has ten.
+	Lag    func(context.Context) (time.Duration, error)
+	MaxLag time.Duration
+
 	// Clock, Sleep and Exists are for tests. The zero values are time.Now, a timer
 	// and ReadPause.
 	Clock  func() time.Time
@@ -43,8 +49,24 @@ type Limits struct {
 	Exists func(path string) (bool, error)
 }
 
-// pollPause is how often a pause file is looked for.
-const pollPause = time.Second
+// pollPause is how often a pause file is looked for and a replica asked, and
+// lagLimit how long that may take to answer.
+const (
+	pollPause = time.Second
+	lagLimit  = 10 * time.Second
+)
+
+// Cause says what holds the work back until somebody or something else ends it.
+// A rate and a rest are no cause: their end is known.
+type Cause uint8
+
+// The causes.
+const (
+	Free   Cause = iota
+	ByFile       // a pause file is there, or may be
+	Behind       // a replica is further behind than it may be
+	Unseen       // it is not known how far a replica is behind
+)
 
 // Connector is a connector that keeps to limits. All that use the store should
 // share one. It is safe for concurrent use.
@@ -56,6 +78,10 @@ type Connector struct {
 	items, rows, bytes account
 	fast, best         float64   // seconds for each item: of late, and at best
 	rest               time.Time // until when the store has its rest, whoever asks
+
+	asking sync.Mutex // one asks the replica, the others wait for the answer
+	asked  time.Time
+	told   Cause // what the answer meant
 }
 
 var _ connector.Connector = (*Connector)(nil)
@@ -126,11 +152,48 @@ func (c *Connector) Paused() bool {
 	return false
 }
 
-// Turn waits until no pause file is there, the debts are paid and the store has
-// had its rest. The error is that of the context, when it ends first.
-func (c *Connector) Turn(ctx context.Context) error {
+// held says what holds the work back now.
+func (c *Connector) held(ctx context.Context) Cause {
+	if c.Paused() {
+		return ByFile
+	}
+	if c.l.Lag == nil || ctx.Err() != nil {
+		return Free
+	}
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	if age := c.l.Clock().Sub(c.asked); !c.asked.IsZero() && age >= 0 && age < pollPause {
+		return c.told
+	}
+	limited, cancel := context.WithTimeout(ctx, lagLimit)
+	defer cancel()
+	lag, err := c.l.Lag(limited)
+	switch {
+	case ctx.Err() != nil:
+		return Free // nobody waits for the answer any more
+	case err != nil:
+		c.told = Unseen
+	case lag > c.l.MaxLag:
+		c.told = Behind
+	default:
+		c.told = Free
+	}
+	c.asked = c.l.Clock()
+	return c.told
+}
+
+// Turn waits until nothing holds the work back, the debts are paid and the store
+// has had its rest. It calls tell, unless nil, when it begins to wait for a
+// cause, and again when the cause is another. The error is that of the context,
+// when it ends first.
+func (c *Connector) Turn(ctx context.Context, tell func(Cause)) error {
+	last := Free
 	for {
-		for c.Paused() {
+		for cause := c.held(ctx); cause != Free; cause = c.held(ctx) {
+			if cause != last && tell != nil {
+				tell(cause)
+			}
+			last = cause
 			if err := c.l.Sleep(ctx, pollPause); err != nil {
 				return err
 			}

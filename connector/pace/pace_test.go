@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ func (w *world) purge(t *testing.T, n int) {
 	for i, r := range w.Probe(t.Context(), at) {
 		items, which = append(items, connector.Item{Locator: at[i], Print: r.Print}), append(which, i)
 	}
-	if err := w.Turn(t.Context()); err != nil {
+	if err := w.Turn(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	cl, _ := w.Claim(t.Context(), nil, items)
@@ -159,11 +160,11 @@ func TestRestIsForEveryWorker(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 2 { // the first does not stay: it takes nothing from the second
-		if err := w.Turn(ctx); !errors.Is(err, context.Canceled) {
+		if err := w.Turn(ctx, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("a turn without its rest: %v", err)
 		}
 	}
-	must(t, w.Turn(t.Context()))
+	must(t, w.Turn(t.Context(), nil))
 	if rested := w.now.Sub(begin); rested < 20*time.Second {
 		t.Errorf("rested %v after a batch that took a hundred times as long", rested)
 	}
@@ -186,7 +187,7 @@ func TestPauseFile(t *testing.T) {
 	if !c.Paused() {
 		t.Error("not paused")
 	}
-	must(t, c.Turn(t.Context()))
+	must(t, c.Turn(t.Context(), nil))
 	if polls != 3 || c.Paused() {
 		t.Errorf("the turn came after %d polls, want 3; paused: %t", polls, c.Paused())
 	}
@@ -200,7 +201,7 @@ func TestPauseFile(t *testing.T) {
 	// A context that ends while the work is paused.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := c.Turn(ctx); !errors.Is(err, context.Canceled) {
+	if err := c.Turn(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("a turn that nobody waits for: %v", err)
 	}
 }
@@ -228,7 +229,7 @@ func TestPauseWhileWaiting(t *testing.T) {
 	r := c.Probe(ctx, []connector.Locator{"a"})
 	cl, _ := c.Claim(ctx, nil, []connector.Item{{Locator: "a", Print: r[0].Print}})
 	cl.Erase(ctx, []int{0})
-	if err := c.Turn(ctx); !errors.Is(err, context.Canceled) {
+	if err := c.Turn(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("the turn came during a pause: %v", err)
 	}
 }
@@ -275,6 +276,55 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// A replica that is too far behind, or of which nothing is known, holds the work
+// back until it is neither; who waits is told each cause once.
+func TestReplicaIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	now, asked := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 0
+	answers := []any{31 * time.Second, 31 * time.Second, os.ErrDeadlineExceeded, os.ErrDeadlineExceeded, time.Hour, 30 * time.Second}
+	var told []pace.Cause
+	c := pace.Wrap(connectortest.NewMemory(), pace.Limits{MaxLag: 30 * time.Second, Clock: func() time.Time { return now },
+		Sleep: func(ctx context.Context, d time.Duration) error {
+			now = now.Add(d)
+			return ctx.Err()
+		},
+		Lag: func(ctx context.Context) (time.Duration, error) {
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("the replica is asked without end")
+			}
+			asked++
+			switch a := answers[min(asked, len(answers))-1].(type) {
+			case error:
+				return 0, a
+			case time.Duration:
+				return a, nil
+			}
+			return 0, nil
+		}})
+	must(t, c.Turn(t.Context(), func(cause pace.Cause) { told = append(told, cause) }))
+	if want := []pace.Cause{pace.Behind, pace.Unseen, pace.Behind}; !slices.Equal(told, want) || asked != len(answers) {
+		t.Errorf("told %v after %d answers, want %v after %d", told, asked, want, len(answers))
+	}
+	// Not more than once a second, however many ask.
+	must(t, c.Turn(t.Context(), nil))
+	must(t, c.Turn(t.Context(), nil))
+	if asked != len(answers) {
+		t.Errorf("asked %d times more within a second", asked-len(answers))
+	}
+	now = now.Add(time.Second)
+	must(t, c.Turn(t.Context(), nil))
+	if asked != len(answers)+1 {
+		t.Errorf("asked %d times a second later, want once", asked-len(answers))
+	}
+	// A context that ends while it is behind.
+	answers = []any{time.Hour}
+	now = now.Add(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := c.Turn(ctx, func(pace.Cause) { cancel() }); !errors.Is(err, context.Canceled) {
+		t.Errorf("a turn that nobody waits for: %v", err)
+	}
+}
+
 // TestUnreadablePauseFileWaits: what cannot be looked for may be there.
 func TestUnreadablePauseFileWaits(t *testing.T) {
 	t.Parallel()
@@ -282,7 +332,7 @@ func TestUnreadablePauseFileWaits(t *testing.T) {
 	c := pace.Wrap(connectortest.NewMemory(), pace.Limits{PauseFiles: []string{"x"},
 		Exists: func(string) (bool, error) { return false, os.ErrPermission },
 		Sleep:  func(ctx context.Context, _ time.Duration) error { cancel(); return ctx.Err() }})
-	if err := c.Turn(ctx); !errors.Is(err, context.Canceled) {
+	if err := c.Turn(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want to wait", err)
 	}
 }

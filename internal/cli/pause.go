@@ -18,6 +18,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector/pace"
 	"github.com/epitaph/epitaph/policy"
+	"github.com/epitaph/epitaph/purge"
 )
 
 type pauseFlags struct {
@@ -44,6 +45,7 @@ parts in that store. Plans are made and shown all the same.`,
 	cmd.Flags().StringVar(&f.span, "for", "", "end by itself after this `SPAN`, such as 90m, 2h or 1d")
 	cmd.Flags().StringVar(&f.store, "store", "", "for the store `NAME` alone")
 	cmd.Flags().BoolVar(&f.resume, "resume", false, "end the pause")
+	_ = cmd.RegisterFlagCompletionFunc("store", a.storeNames) // the flag is there
 	return cmd
 }
 
@@ -63,10 +65,12 @@ func (a *app) runPause(f pauseFlags, limited bool) error {
 		return usage(fmt.Sprintf("the policy has no store %q", f.store), nearestHint(f.store, names, "", "its stores are: "+strings.Join(names, ", ")))
 	}
 	path := pausePath(pol, f.store)
+	said := ""
 	if f.resume {
+		said = "Resumed: " + pausedText(f.store)
 		err = os.Remove(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
+			err, said = nil, "Nothing to resume: epitaph pause holds back nothing for "+pausedText(f.store)
 		}
 	} else {
 		var until time.Time
@@ -78,7 +82,7 @@ func (a *app) runPause(f pauseFlags, limited bool) error {
 	if err != nil {
 		return usage(fmt.Sprintf("cannot change the pause file %s: %s", path, cause(err)), "it lies beside the ledger: who may write there?")
 	}
-	return a.showPauses(a.pauses(pol))
+	return a.showPauses(pol, said, a.pauses(pol))
 }
 
 // pauseEnd is the instant after a span from now, zero without one.
@@ -102,14 +106,35 @@ func (a *app) pauseEnd(span string, limited bool) (time.Time, error) {
 // pausePath is the pause file of one store, or of all of them: beside the
 // ledger, or beside the policy where the ledger is no file.
 func pausePath(pol *policy.Policy, store string) string {
-	base := strings.TrimSuffix(pol.Path, filepath.Ext(pol.Path))
 	if path, ok := strings.CutPrefix(pol.Ledger, "sqlite:"); ok {
-		base = strings.TrimSuffix(pol.Resolve(path), ".db")
+		return pauseBeside(pol.Resolve(path), store)
 	}
+	return pauseBeside(strings.TrimSuffix(pol.Path, filepath.Ext(pol.Path)), store)
+}
+
+// pauseBeside is the pause file beside a ledger.
+func pauseBeside(base, store string) string {
+	base = strings.TrimSuffix(base, ".db")
 	if store != "" {
 		base += "." + store
 	}
 	return base + ".pause"
+}
+
+// pausedStore reports whether files of a store are left alone, and says so on
+// stderr.
+func (a *app) pausedStore(files func(store string) []string) func(string) bool {
+	return func(store string) bool {
+		for _, path := range files(store) {
+			if on, _, err := pace.ReadPause(path, a.env.Now()); on || err != nil {
+				if !a.global.quiet {
+					printProblem(a.env.Stderr, "a pause is on; files in store "+store+" are left alone for now", []string{"to go on: epitaph pause --resume"})
+				}
+				return true
+			}
+		}
+		return false
+	}
 }
 
 // pauseFiles are all the files that can pause a store.
@@ -147,26 +172,42 @@ func (a *app) pauses(pol *policy.Policy) []pauseJSON {
 	return on
 }
 
-func (a *app) showPauses(on []pauseJSON) error {
+// pausedText says for what a pause holds.
+func pausedText(store string) string {
+	if store == "" {
+		return "every store"
+	}
+	return "store " + store
+}
+
+// showPauses prints the pauses that are on, after what a resumption did, which is
+// "" where none was asked for.
+func (a *app) showPauses(pol *policy.Policy, said string, on []pauseJSON) error {
 	if a.global.json {
 		return a.printJSON(struct {
 			Paused []pauseJSON `json:"paused"`
 		}{on})
 	}
 	w := a.stdout()
-	if len(on) == 0 {
-		w.linef("No pause is on.")
+	if said == "" {
+		printPauses(w, on)
+		return w.err
 	}
-	printPauses(w, on)
+	w.linef("%s", said)
+	for i := range on {
+		printPauses(w, on[i:i+1])
+		end := "whoever made the file " + on[i].File + " removes it"
+		if on[i].File == pausePath(pol, on[i].Store) {
+			end = strings.TrimSuffix("epitaph pause --resume --store "+on[i].Store, " --store ")
+		}
+		w.linef("  hint: to end it too: %s", end)
+	}
 	return w.err
 }
 
 func printPauses(w *printer, on []pauseJSON) {
 	for _, p := range on {
-		what, until := "every store", "until it is ended"
-		if p.Store != "" {
-			what = "store " + p.Store
-		}
+		what, until := pausedText(p.Store), "until it is ended"
 		if p.Until != nil {
 			until = "until " + instant(*p.Until)
 		}
@@ -176,30 +217,34 @@ func printPauses(w *printer, on []pauseJSON) {
 
 // paced puts the pace of the policy around the stores, and returns what gives
 // each batch of a rule its turn.
-func (a *app) paced(pol *policy.Policy, st *stores, bar *progress) func(context.Context, string, func(string)) error {
+func (a *app) paced(pol *policy.Policy, st *stores, bar *progress) func(context.Context, string, func(string, purge.Pause)) error {
 	of := map[string]*pace.Connector{}
 	for i := range pol.Stores {
 		s := &pol.Stores[i]
-		of[s.Name] = pace.Wrap(st.byName[s.Name], pace.Limits{
+		limits := pace.Limits{
 			Items: s.Pace.Items, Rows: s.Pace.Rows, Bytes: s.Pace.Bytes, Slow: s.Pace.Slow,
 			PauseFiles: pauseFiles(pol, s), Clock: a.env.Now,
-		})
+		}
+		if r := st.replicas[s.Name]; r != nil {
+			limits.Lag, limits.MaxLag = r.Lag, s.Pace.Lag
+		}
+		of[s.Name] = pace.Wrap(st.byName[s.Name], limits)
 		st.byName[s.Name] = of[s.Name]
 	}
-	var once sync.Once
-	return func(ctx context.Context, rule string, paused func(string)) error {
+	var once [len(pauseOf)]sync.Once
+	return func(ctx context.Context, rule string, paused func(string, purge.Pause)) error {
 		ctx, cancel := a.untilStopped(ctx)
 		defer cancel()
 		names := storesOf(pol, rule)
 		for waiting := true; waiting; {
 			waiting = false
 			for _, name := range names {
-				if of[name].Paused() {
+				err := of[name].Turn(ctx, func(cause pace.Cause) {
 					waiting = true
-					paused(name)
-					once.Do(func() { a.remarkPause(bar) })
-				}
-				if err := of[name].Turn(ctx); err != nil {
+					paused(name, pauseOf[cause])
+					once[cause].Do(func() { a.remarkPause(bar, name, cause) })
+				})
+				if err != nil {
 					return err
 				}
 			}
@@ -208,16 +253,27 @@ func (a *app) paced(pol *policy.Policy, st *stores, bar *progress) func(context.
 	}
 }
 
-// remarkPause says on stderr that a pause makes the run wait.
-func (a *app) remarkPause(bar *progress) {
+// pauseOf is how a run calls what a store is spared for.
+var pauseOf = [...]purge.Pause{pace.ByFile: purge.PauseFile, pace.Behind: purge.ReplicaBehind, pace.Unseen: purge.ReplicaUnknown}
+
+// remarkPause says on stderr what makes the run wait.
+func (a *app) remarkPause(bar *progress, store string, cause pace.Cause) {
 	if a.global.quiet {
 		return
+	}
+	text, hint := "a pause is on; waiting until it ends", "to go on now: epitaph pause --resume"
+	switch cause {
+	case pace.Behind:
+		text, hint = "the replica of store "+store+" is too far behind; waiting until it has caught up", "how far it is: epitaph check"
+	case pace.Unseen:
+		text, hint = "it is not known how far the replica of store "+store+" is behind; waiting until it is", "what is wrong with it: epitaph check"
+	case pace.Free, pace.ByFile:
 	}
 	var w io.Writer = a.env.Stderr
 	if bar.shown() {
 		w = bar.p // above the bar
 	}
-	printProblem(w, "a pause is on; waiting until it ends", []string{"to go on now: epitaph pause --resume"})
+	printProblem(w, text, []string{hint})
 }
 
 // storesOf are the stores that hold items or parts of a rule, in a stable order.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +36,14 @@ func NewMariaDB(t testing.TB) *Server {
 	return own(t, s, err)
 }
 
-type mariaDB struct{ durable bool }
+type mariaDB struct {
+	durable bool
+	// port is where a source of replication listens, on the loopback alone; 0
+	// for a server that is reached by its socket only.
+	port int
+	// replica makes a server that others but root cannot write to.
+	replica bool
+}
 
 func (mariaDB) socket(s *Server) string { return filepath.Join(s.dir, "socket") }
 
@@ -53,9 +61,16 @@ func (m mariaDB) command(s *Server) *exec.Cmd {
 	if m.durable {
 		flush = "--innodb-flush-log-at-trx-commit=1"
 	}
-	return exec.Command(name, "--no-defaults", "--datadir="+filepath.Join(s.dir, "data"), "--socket="+m.socket(s),
-		"--pid-file="+filepath.Join(s.dir, "pid"), "--skip-networking", "--skip-log-bin", "--innodb-buffer-pool-size=128M",
-		"--innodb-fast-shutdown=2", "--character-set-server=utf8mb4", "--default-time-zone=+10:30", flush)
+	role := []string{"--skip-networking", "--skip-log-bin"}
+	switch {
+	case m.port != 0:
+		role = []string{"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(m.port), "--skip-name-resolve", "--log-bin=bin", "--server-id=1"}
+	case m.replica:
+		role = append(role, "--server-id=2", "--read-only=1", "--relay-log=relay")
+	}
+	return exec.Command(name, append([]string{"--no-defaults", "--datadir=" + filepath.Join(s.dir, "data"), "--socket=" + m.socket(s),
+		"--pid-file=" + filepath.Join(s.dir, "pid"), "--innodb-buffer-pool-size=128M",
+		"--innodb-fast-shutdown=2", "--character-set-server=utf8mb4", "--default-time-zone=+10:30", flush}, role...)...)
 }
 
 func (mariaDB) graceful() os.Signal { return syscall.SIGTERM }
