@@ -177,12 +177,16 @@ type Item struct {
 	Print  Fingerprint
 	Held   bool // Query.Hold matched
 	InUse  bool // Query.InUse matched
+	// Until is the instant until which the store keeps the item, whatever the
+	// policy says; zero when it does not.
+	Until time.Time
 	// Values[w] are the distinct tuples for Query.Wants[w], in a stable order:
 	// one for each child or linked row, and each element of a JSON array. A
 	// tuple with a NULL or empty value is left out.
 	Values [][]Tuple
 	// Err reports an item that was found but whose values cannot be read (a
-	// JSON column that holds no array, say). Such an item is Invalid and stays.
+	// JSON column that holds no array, say), or that nothing can name again (a
+	// row whose key is NULL). Such an item is Invalid and stays.
 	Err error
 }
 

@@ -31,8 +31,8 @@ func (r *Rule) Query(cutoff time.Time) *connector.Query {
 }
 
 // Decide says whether it may go at asOf, and if not, why. It reads no clock.
-// The first of these that holds is the reason: Undated, NotDue, Held, InUse,
-// Invalid; else Eligible. Whether the rule is enabled is not asked.
+// The first of these that holds is the reason: Undated, NotDue, Held,
+// LockedUntil, InUse, Invalid; else Eligible. Whether the rule is enabled is not asked.
 func (r *Rule) Decide(it connector.Item, asOf time.Time) Decision {
 	if it.Anchor.IsZero() {
 		return Decision{Reason: connector.Undated}
@@ -47,6 +47,8 @@ func (r *Rule) Decide(it connector.Item, asOf time.Time) Decision {
 		d.Reason = connector.NotDue
 	case it.Held:
 		d.Reason = connector.Held
+	case it.Until.After(asOf):
+		d.Reason = connector.LockedUntil
 	case it.InUse:
 		d.Reason = connector.InUse
 	case it.Err != nil:

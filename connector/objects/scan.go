@@ -161,6 +161,7 @@ func (sc *scan) items(ctx context.Context, keys []keyed) ([]connector.Item, erro
 		}
 	}
 	var items []connector.Item
+	var due []keyed
 	for i := range keys {
 		if errs[i] != nil {
 			return nil, errs[i]
@@ -168,9 +169,33 @@ func (sc *scan) items(ctx context.Context, keys []keyed) ([]connector.Item, erro
 		if at[i].IsZero() || at[i].Before(sc.q.Cutoff) {
 			items = append(items, connector.Item{Locator: sc.c.locator(sc.b.name, keys[i].key),
 				Anchor: at[i], Bytes: keys[i].bytes(), Print: keys[i].print()})
+			due = append(due, keys[i])
 		}
 	}
-	return items, nil
+	return items, sc.readLocks(ctx, due, items)
+}
+
+// readLocks says of items that the store keeps them, in a bucket that can. A lock
+// that cannot be read is left to the claim, which asks again.
+func (sc *scan) readLocks(ctx context.Context, keys []keyed, items []connector.Item) error {
+	if t, err := sc.c.traits(ctx, sc.b); err == nil && !t.locked {
+		return nil
+	}
+	names, sights := make([]string, len(keys)), make([]sight, len(keys))
+	answers := make([]connector.Result, len(keys))
+	for i := range keys {
+		names[i], sights[i], answers[i].State = keys[i].key, keys[i].sight, connector.Present
+	}
+	sc.c.readLocks(ctx, sc.b, names, sights, answers)
+	for i, r := range answers {
+		switch r.Reason {
+		case connector.Held:
+			items[i].Held = true
+		case connector.LockedUntil:
+			items[i].Until = r.Until
+		}
+	}
+	return ctx.Err()
 }
 
 func (sc *scan) addUploads(ctx context.Context, keys []keyed) {
