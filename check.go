@@ -2,8 +2,10 @@ package epitaph
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/plan"
@@ -14,12 +16,15 @@ import (
 // settings only, never a value.
 type Finding struct {
 	Rule string     // "" when it concerns a store alone
-	Pos  policy.Pos // of the rule or store in the policy file
+	Pos  policy.Pos // of what it is about in the policy file, else of its rule or store
 	connector.Finding
 }
 
 // sample is how many items of a rule Check takes to prove its templates.
 const sample = 20
+
+// sampleTime is how long it may look for them.
+const sampleTime = time.Minute
 
 // Check proves, without any effect, that the policy fits the stores: every
 // store can be reached, every table, column, link and template exists, and the
@@ -31,10 +36,22 @@ func (e *Engine) Check(ctx context.Context) []Finding {
 	for i := range e.c.Policy.Rules {
 		r := &e.c.Policy.Rules[i]
 		for _, f := range e.checkRule(ctx, r) {
-			all = append(all, Finding{Rule: r.Name, Pos: r.Pos, Finding: f})
+			all = append(all, Finding{Rule: r.Name, Pos: e.place(r, f.Subject), Finding: f})
 		}
 	}
 	return append(all, e.checkUnused(ctx)...)
+}
+
+// place is where the policy says what a finding on a rule is about.
+func (e *Engine) place(r *policy.Rule, subject string) policy.Pos {
+	name, ofStore := strings.CutPrefix(subject, "store ")
+	if subject == "root" {
+		name, ofStore = r.Store, true
+	}
+	if s, ok := e.c.Policy.Store(name); ofStore && ok {
+		return s.Pos
+	}
+	return r.Place(subject)
 }
 
 func (e *Engine) checkRule(ctx context.Context, r *policy.Rule) []connector.Finding {
@@ -58,14 +75,27 @@ func (e *Engine) checkRule(ctx context.Context, r *policy.Rule) []connector.Find
 // checkSample takes the first items of a rule, fills its templates and looks at
 // the parts. A template or root that is wrong names nothing that exists.
 func (e *Engine) checkSample(ctx context.Context, r *policy.Rule, store connector.Connector, q *connector.Query) (found []connector.Finding) {
-	ctx, cancel := context.WithCancel(ctx)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(ctx, sampleTime)
 	defer cancel()
 	source := plan.LookOnly(map[string]connector.Connector{r.Store: store})[r.Store]
 	var survey connector.Survey
 	var parts []plan.Part
 	items, invalid := 0, 0
 	for it, err := range source.Scan(ctx, q, &survey) {
-		if err != nil {
+		var late interface{ Timeout() bool }
+		var wrong interface{ Faults() []connector.Finding }
+		switch {
+		case err == nil:
+		case errors.As(err, &wrong):
+			return wrong.Faults()
+		case whole.Err() == nil && (ctx.Err() != nil || errors.As(err, &late) && late.Timeout()):
+			return []connector.Finding{{
+				Severity: connector.Warning, Subject: "collection",
+				Text: fmt.Sprintf("the first items were not found within %v, so their parts were not looked at", sampleTime),
+				Hint: "a run waits longer; an index on what the conditions of the rule name makes it shorter",
+			}}
+		default:
 			return []connector.Finding{notSeen(r.Store, r.StoreKind, err)}
 		}
 		ps, err := plan.Expand(r, it)

@@ -53,7 +53,7 @@ func (p *parser) part(n *yaml.Node, r *Rule, seen map[string]bool) {
 		return
 	}
 	if kind == Rows {
-		p.link(f, r)
+		p.link(pos(n), f, r)
 		return
 	}
 	part := Part{Kind: kind, Pos: pos(n)}
@@ -78,6 +78,7 @@ func (p *parser) part(n *yaml.Node, r *Rule, seen map[string]bool) {
 		return
 	}
 	seen[id] = true
+	r.place(fmt.Sprintf("parts[%d]", len(r.Parts)), part.Pos)
 	r.Parts = append(r.Parts, part)
 }
 
@@ -232,7 +233,7 @@ func (p *parser) referencedBy(f field, r *Rule) (columns []connector.Column) {
 }
 
 // link reads a part of rows.
-func (p *parser) link(f map[string]field, r *Rule) {
+func (p *parser) link(at Pos, f map[string]field, r *Rule) {
 	v, ok := p.text(f["rows"].val, "rows")
 	if !ok {
 		return
@@ -268,6 +269,7 @@ func (p *parser) link(f map[string]field, r *Rule) {
 		}
 		link.ReferencedBy = p.referencedBy(n, r)
 	}
+	r.place(fmt.Sprintf("links[%d]", len(r.Links)), at)
 	r.Links = append(r.Links, link)
 }
 

@@ -19,9 +19,17 @@ const (
 	// grace is how far two clocks may be apart without a word.
 	grace = 5 * time.Minute
 	// fewMissing is the number of missing parts below which their share says
-	// nothing.
+	// nothing, unless not one part is there.
 	fewMissing = 10
 )
+
+// tooMissing reports whether the parts that are not there, of all, say that
+// something is wrong with where they are looked for. One alone says nothing; where
+// there are more, and not one of them is there, the root or the template is
+// likely wrong, however few they are.
+func tooMissing(gone, all, limit int64) bool {
+	return share(gone, all) > limit && (gone >= fewMissing || gone > 1 && gone >= all)
+}
 
 // interlocks returns everything that stands against the run, in the order of
 // the rules. Nothing has been touched yet.
@@ -114,7 +122,7 @@ func (r *run) rootStop(rule, store string) *Interlock {
 // ours erased are known to be gone and do not count.
 func (r *run) missing(ctx context.Context, s *plan.RuleSummary, limit int64) (*Interlock, error) {
 	gone, all := s.PartsMissing, s.Parts
-	if gone < fewMissing || share(gone, all) <= limit {
+	if !tooMissing(gone, all, limit) {
 		return nil, nil
 	}
 	if len(r.erased) > 0 {
@@ -134,11 +142,10 @@ func (r *run) missing(ctx context.Context, s *plan.RuleSummary, limit int64) (*I
 			}
 		}
 	}
-	have := share(gone, all)
-	if gone < fewMissing || have <= limit {
+	if !tooMissing(gone, all, limit) {
 		return nil, nil
 	}
-	return &Interlock{Code: TooMissing, Rule: s.Rule, Have: have, Limit: limit,
+	return &Interlock{Code: TooMissing, Rule: s.Rule, Have: share(gone, all), Limit: limit,
 		Hint: "is the template right, and the root the right one? then add --allow missing"}, nil
 }
 

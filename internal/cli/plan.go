@@ -51,6 +51,7 @@ readable by its owner only. Status: 1 when a store could not be looked at.`,
 	cmd.Flags().StringVar(&f.asOf, "as-of", "", "count back from `INSTANT` instead of now: 2027-01-31 or 2027-01-31T12:00:00Z")
 	cmd.Flags().StringVar(&f.out, "out", "", "keep the plan as `FILE`, mode 0600")
 	retainFlag(cmd, &f.retain)
+	cmd.ValidArgsFunction = a.ruleNames
 	return cmd
 }
 
@@ -107,13 +108,14 @@ func (a *app) runPlan(ctx context.Context, f planFlags, rules []string) error {
 	return planStatus(p)
 }
 
-// showFaults names what stands against the rules that could not be read: a
-// missing column, a table without a key, a foreign key that no part covers.
+// showFaults names what stands against the rules that could not be read, or that
+// find nothing but items without a date: a missing column, an anchor without a
+// zone, a foreign key that no part covers.
 func (a *app) showFaults(ctx context.Context, e *epitaph.Engine, pol *policy.Policy, p *plan.Plan) error {
 	unread := make(map[string]bool)
 	for i := range p.Rules {
-		if p.Rules[i].Unreadable != "" {
-			unread[p.Rules[i].Rule] = true
+		if r := &p.Rules[i]; r.Unreadable != "" || r.Undated > 0 && r.Due == 0 {
+			unread[r.Rule] = true
 		}
 	}
 	if len(unread) == 0 || a.global.json {
@@ -218,6 +220,9 @@ func unreadable(why connector.Reason) string {
 // hintUnreadable follows a rule whose store answered with an error.
 const hintUnreadable = "epitaph check names what stands against it"
 
+// hintUndated follows items without an anchor.
+const hintUndated = "they have no date that can be read, and stay; where the policy is the cause, epitaph check says so"
+
 func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 	if !r.Enabled {
 		w.linef("Rule %s: switched off; not looked at", w.bold(r.Rule))
@@ -243,6 +248,7 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 		}
 		if r.Undated > 0 {
 			w.linef("  Undated:    %s", number(r.Undated))
+			w.linef("  hint: %s", hintUndated)
 		}
 		if !r.OldestDue.IsZero() {
 			w.linef("  Oldest due: %s (%s old)", instant(r.OldestDue), count(days(r.OldestDue, asOf), "day"))

@@ -25,7 +25,7 @@ func (a *app) showReport(pol *policy.Policy, r *purge.Report, k *keeping, cp *si
 	w := a.stdout()
 	w.linef("%s", heading(r, stop))
 	w.linef("  Dry run: %t", r.DryRun)
-	w.linef("  Retention days: %s", retentionDays(r))
+	w.linef("  %s", retention(r))
 	for _, k := range kindLines(pol, r) {
 		w.linef("  %s: %d", k.label, k.n)
 	}
@@ -71,29 +71,34 @@ func heading(r *purge.Report, stop error) string {
 		return "Purge ended early:"
 	case r.Interrupted:
 		return "Purge interrupted:"
+	case slices.ContainsFunc(r.Rules, func(rule purge.RuleReport) bool { return rule.Unreadable != "" }):
+		return "Purge incomplete, not every rule could be carried out:"
 	default:
 		return "Purge complete:"
 	}
 }
 
-// retentionDays is one number where the rules agree on whole days, and the
-// period of each rule where they do not.
-func retentionDays(r *purge.Report) string {
-	var all []string
+// retention is the number of days where every rule has whole days, and otherwise
+// the period of each rule as the policy has it.
+func retention(r *purge.Report) string {
+	var periods, days []string
+	whole := true
 	for i := range r.Rules {
 		p := r.Rules[i].Retain
-		text := p.String()
-		if p == (policy.Period{Days: p.Days}) {
-			text = strconv.Itoa(p.Days)
+		if !r.Rules[i].Enabled || slices.Contains(periods, p.String()) {
+			continue
 		}
-		if r.Rules[i].Enabled && !slices.Contains(all, text) {
-			all = append(all, text)
-		}
+		periods, days = append(periods, p.String()), append(days, strconv.Itoa(p.Days))
+		whole = whole && p == policy.Period{Days: p.Days}
 	}
-	if len(all) == 0 {
-		return "none, every rule is switched off"
+	switch {
+	case len(periods) == 0:
+		return "Retention: none, every rule is switched off"
+	case whole:
+		return "Retention days: " + strings.Join(days, ", ")
+	default:
+		return "Retention: " + strings.Join(periods, ", ")
 	}
-	return strings.Join(all, ", ")
 }
 
 // kindLine is one counter of the summary.

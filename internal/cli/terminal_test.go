@@ -151,3 +151,28 @@ func TestColourOnATerminal(t *testing.T) {
 		}
 	}
 }
+
+// On a terminal, where the report and the problem would stand below each other,
+// what stopped the run is told once. Where the two go apart, each has it.
+func TestInterlockIsToldOnceOnATerminal(t *testing.T) {
+	t.Parallel()
+	dir := manyExports(t, 3)
+	policy := strings.Replace(filesPolicy, "limits: {share: 100%}", "limits: {items: 2, share: 100%}", 1)
+	must(t, os.WriteFile(dir+"/epitaph.yaml", []byte(policy), 0o600))
+	ours, theirs := terminal(t)
+	cmd := command(t.Context(), dir, "purge", "--yes")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
+	must(t, cmd.Start())
+	must(t, theirs.Close())
+	screen, _ := io.ReadAll(ours) // ends with EIO once the program has closed its side
+	if status := statusOf(t, cmd.Wait()); status != 3 || left(t, dir) != 3 {
+		t.Errorf("status %d, %d left", status, left(t, dir))
+	}
+	if n := strings.Count(string(screen), "the plan takes 3 items"); n != 1 || !strings.Contains(string(screen), "--allow items") {
+		t.Errorf("told %d times:\n%s", n, screen)
+	}
+	status, screenOnly, stdout := atTerminal(t, dir, "", "purge", "--yes")
+	if status != 3 || strings.Count(screenOnly, "the plan takes 3 items") != 1 || strings.Count(stdout, "the plan takes 3 items") != 1 {
+		t.Errorf("status %d, apart:\n%s\n%s", status, screenOnly, stdout)
+	}
+}

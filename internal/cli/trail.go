@@ -32,7 +32,9 @@ func (a *app) trailCommand() *cobra.Command {
 		Long: `Reads the ledger: runs, rules evaluated, intents, outcomes, incidents, in the order
 in which they were written. With --items, --item or --file it names paths and keys,
 which are personal data; what was destroyed shows as ‹sealed off›. Instants are
-in UTC. With --follow and --json each entry is an object on a line of its own.`,
+in UTC. With --follow and --json each entry is an object on a line of its own.
+
+Actions: ` + actionList() + `.`,
 		Example: "  epitaph trail --since 7d\n  epitaph trail --item 4711            # what became of record 4711?\n  epitaph trail --file '*.wav' --actor anna --csv\n  epitaph trail --follow --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,7 +53,7 @@ in UTC. With --follow and --json each entry is an object on a line of its own.`,
 	fl.StringVar(&f.ledger, "ledger", "", "read this ledger, such as sqlite:epitaph.db, instead of the policy's")
 	fl.StringVar(&f.run, "run", "", "only this `RUN`")
 	fl.StringVar(&f.rule, "rule", "", "only this `RULE`")
-	fl.StringSliceVar(&f.actions, "action", nil, "only these `ACTIONS`: "+actionList()+", or those of epitaph track --list")
+	fl.StringSliceVar(&f.actions, "action", nil, "only these `ACTIONS`: those above, or those of epitaph track --list")
 	fl.StringVar(&f.item, "item", "", "only what concerns this `ITEM`: an id, or a path or key in full")
 	fl.StringVar(&f.store, "store", "", "only this `STORE`")
 	fl.StringVar(&f.actor, "actor", "", "only what this `PERSON` or application did")
@@ -73,12 +75,20 @@ var actions = []ledger.Kind{ledger.RunStarted, ledger.RunFinished, ledger.Heartb
 	ledger.CustodyOperations, ledger.CustodyLooks, ledger.CustodyWord,
 	ledger.SealedOff, ledger.Pruned, ledger.Forked, ledger.Copied, ledger.KeyRotated}
 
+// actionList names the actions, in lines of six.
 func actionList() string {
-	names := make([]string, len(actions))
+	var b strings.Builder
 	for i, k := range actions {
-		names[i] = string(k)
+		switch {
+		case i == 0:
+		case i%6 == 0:
+			b.WriteString(",\n")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(k))
 	}
-	return strings.Join(names, ", ")
+	return b.String()
 }
 
 func (a *app) runTrail(ctx context.Context, f trailFlags) error {
@@ -250,7 +260,7 @@ func (f *trailFlags) filter(now time.Time) (ledger.Filter, error) {
 			for _, known := range actions {
 				names = append(names, string(known))
 			}
-			return out, usage(fmt.Sprintf("--action: there is no action %q", name), nearestHint(name, names, "", "the actions are: "+actionList()))
+			return out, usage(fmt.Sprintf("--action: there is no action %q", name), nearestHint(name, names, "", "the actions are: "+strings.ReplaceAll(actionList(), "\n", " ")))
 		}
 		out.Kinds = append(out.Kinds, k)
 	}
