@@ -45,7 +45,7 @@ const stateRoom = 2048
 
 func openState(path string) (*stateFile, error) {
 	cannot := func(err error) error {
-		return usage(fmt.Sprintf("cannot keep the state of the service in %s: %s", path, cause(err)), "name another place: --state FILE")
+		return usage(fmt.Sprintf("cannot keep the state of the service in %s: %s", path, cause(err)), "it lies beside the ledger; is that place right? or name another: --state FILE")
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {

@@ -1,0 +1,565 @@
+package cli_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/proof"
+)
+
+const servePolicy = `version: 1
+checkpoints: {every: 1s}
+stores:
+  disk: {files: data}
+rules:
+  exports: {kind: export, retain: 14d, files: "disk:export-*.zip", anchor: modified}
+limits: {share: 100%, items: unlimited}
+schedule: "0 3 * * *"
+`
+
+// serving is a service at work as a process.
+type serving struct {
+	t   *testing.T
+	dir string
+	cmd *exec.Cmd
+	out bytes.Buffer
+
+	mu     sync.Mutex
+	lines  []string // of stderr: events, and problems for people
+	seen   int
+	closed chan struct{}
+}
+
+// house makes a directory with a policy, n exports that are due, and a ledger with
+// a key. With last it says that the rule was gone through so long ago.
+func house(t *testing.T, text string, n int, last time.Duration) string {
+	t.Helper()
+	dir := manyExports(t, n)
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(text), 0o600))
+	if out, err := command(t.Context(), dir, "key", "new").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if last > 0 {
+		l := openDirect(t, dir)
+		_, err := l.Append(t.Context(), ledger.Entry{At: time.Now().Add(-last), Kind: ledger.Heartbeat, Rule: "exports",
+			Facts: []ledger.Fact{ledger.Code("mode", "purge"), ledger.Code("state", "done")}})
+		must(t, err)
+		must(t, l.Close())
+	}
+	return dir
+}
+
+func openDirect(t *testing.T, dir string) *ledger.Ledger {
+	t.Helper()
+	l, err := ledger.Open(t.Context(), "sqlite:"+filepath.Join(dir, "epitaph.db"), ledger.Config{})
+	must(t, err)
+	return l
+}
+
+// serve starts a service and waits until it says that it is there.
+func serve(t *testing.T, dir string, env []string, args ...string) *serving {
+	t.Helper()
+	s := &serving{t: t, dir: dir, closed: make(chan struct{})}
+	s.cmd = command(context.Background(), dir, append([]string{"serve", "--log", "-"}, args...)...)
+	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.Stdout = &s.out
+	pipe, err := s.cmd.StderrPipe()
+	must(t, err)
+	must(t, s.cmd.Start())
+	go func() {
+		defer close(s.closed)
+		for sc := bufio.NewScanner(pipe); sc.Scan(); {
+			s.mu.Lock()
+			s.lines = append(s.lines, sc.Text())
+			s.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill()
+		<-s.closed
+		_ = s.cmd.Wait()
+	})
+	s.wait(`"event":"service_started"`)
+	return s
+}
+
+func (s *serving) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.lines, "\n")
+}
+
+// wait waits for a line, after those waited for before, in which all of this is.
+func (s *serving) wait(parts ...string) string {
+	s.t.Helper()
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		s.mu.Lock()
+		for ; s.seen < len(s.lines); s.seen++ {
+			line, all := s.lines[s.seen], true
+			for _, p := range parts {
+				all = all && strings.Contains(line, p)
+			}
+			if all {
+				s.seen++
+				s.mu.Unlock()
+				return line
+			}
+		}
+		s.mu.Unlock()
+	}
+	s.t.Fatalf("no line with %q:\n%s", parts, s.all())
+	return ""
+}
+
+// end ends it by a signal and checks its status and last word.
+func (s *serving) end(sig os.Signal, want int) {
+	s.t.Helper()
+	must(s.t, s.cmd.Process.Signal(sig))
+	<-s.closed
+	if got := statusOf(s.t, s.cmd.Wait()); got != want {
+		s.t.Errorf("status %d after %v, want %d\n%s", got, sig, want, s.all())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.lines[len(s.lines)-1]; !strings.Contains(last, `"event":"service_stopped"`) {
+		s.t.Errorf("last word: %s", last)
+	}
+}
+
+// status asks how the service is.
+func (s *serving) status(want int) (text string, alarms []string) {
+	s.t.Helper()
+	out, err := command(s.t.Context(), s.dir, "serve", "--status", "--json", "--state", "epitaph.db.serve").Output()
+	if got := statusOf(s.t, err); got != want {
+		s.t.Errorf("serve --status: %d, want %d: %s", got, want, out)
+	}
+	var j struct{ Alarms []string }
+	must(s.t, json.Unmarshal(out, &j))
+	return string(out), j.Alarms
+}
+
+// size of the checkpoint in a file; 0 when there is none.
+func pinnedSize(t *testing.T, path string) int64 {
+	t.Helper()
+	note, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return 0
+	}
+	must(t, err)
+	c, err := proof.Peek(note)
+	must(t, err)
+	return c.Size
+}
+
+// What an application writes is signed and pinned within the second, nothing is
+// signed when nothing was written, and there is one service at a time.
+func TestServeSignsWhatOthersWrote(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 0, time.Minute)
+	s := serve(t, dir, nil)
+	s.wait(`"event":"checkpoint_signed","size":1`)
+	must(t, os.WriteFile(filepath.Join(dir, "data", "copy.csv"), []byte("x"), 0o600))
+	for n := int64(2); n <= 3; n++ {
+		if out, err := command(t.Context(), dir, "track", "work_copy_created", "data/copy.csv", "--due", "2h").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		s.wait(fmt.Sprintf(`"event":"checkpoint_signed","size":%d`, n))
+		if got := pinnedSize(t, filepath.Join(dir, "epitaph.checkpoint")); got != n {
+			t.Errorf("%d entries are pinned, want %d", got, n)
+		}
+	}
+	time.Sleep(2500 * time.Millisecond) // in which it must not sign again
+	if n := strings.Count(s.all(), "checkpoint_signed"); n != 3 {
+		t.Errorf("signed %d times, want 3:\n%s", n, s.all())
+	}
+	if out, err := command(t.Context(), dir, "verify", "ledger").CombinedOutput(); err != nil || !bytes.Contains(out, []byte("checkpoint 3 of")) {
+		t.Errorf("%v: %s", err, out)
+	}
+	second, err := command(t.Context(), dir, "serve").CombinedOutput()
+	if status := statusOf(t, err); status != 3 || !bytes.Contains(second, []byte("another epitaph serve is at work")) {
+		t.Errorf("a second service: status %d, %s", status, second)
+	}
+	if _, alarms := s.status(0); len(alarms) > 0 {
+		t.Errorf("alarms: %v", alarms)
+	}
+	if out, err := command(t.Context(), dir, "serve", "--status").CombinedOutput(); err != nil || !bytes.Contains(out, []byte("  Checkpoint:   3 of ")) {
+		t.Errorf("%v: %s", err, out)
+	}
+	s.end(syscall.SIGTERM, 0)
+	out, err := command(t.Context(), dir, "serve", "--status").CombinedOutput()
+	if status := statusOf(t, err); status != 1 || !bytes.Contains(out, []byte("no epitaph serve is at work")) {
+		t.Errorf("after its end: status %d, %s", status, out)
+	}
+	serve(t, dir, nil).end(os.Interrupt, 130)
+}
+
+// A run that was missed is made at once, through the same path as a purge: it
+// prints the same summary, has the same entries, and ends with a checkpoint.
+func TestServeMakesUpForAMissedRun(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 5, 49*time.Hour)
+	s := serve(t, dir, nil, "--request-id", "req-7")
+	s.wait(`"event":"next_run"`, `"missed":true`)
+	s.wait(`"event":"purge_run_started"`, `"request_id":"req-7"`)
+	s.wait(`"event":"run_ended"`, `"status":0`, `"missed":true`)
+	s.wait(`"event":"next_run"`, `"missed":false`)
+	if gone, open := goneOf(t, dir); gone != 5 || open != 0 || left(t, dir) != 0 {
+		t.Errorf("%d gone, %d open, %d left; want 5, 0, 0", gone, open, left(t, dir))
+	}
+	if _, alarms := s.status(0); len(alarms) > 0 {
+		t.Errorf("alarms: %v", alarms)
+	}
+	s.end(syscall.SIGTERM, 0)
+	if !strings.Contains(s.out.String(), "Purge complete:") || !strings.Contains(s.out.String(), "Exports deleted: 5") {
+		t.Errorf("stdout: %s", &s.out)
+	}
+	// It is not made again: it was not missed any more.
+	again := serve(t, dir, nil)
+	again.wait(`"event":"next_run"`, `"missed":false`)
+	time.Sleep(1500 * time.Millisecond)
+	again.end(syscall.SIGTERM, 0)
+	if strings.Contains(again.all(), "run_ended") {
+		t.Errorf("ran again:\n%s", again.all())
+	}
+}
+
+// SIGTERM lets the running batch end, says that the run was cut short, and the
+// next service finishes it at once.
+func TestServeEndsAfterTheBatch(t *testing.T) {
+	t.Parallel()
+	const n = 6000
+	dir := house(t, strings.Replace(servePolicy, "{files: data}", "{files: data, pace: {items: 1000/s}}", 1), n, 49*time.Hour)
+	s := serve(t, dir, nil)
+	s.wait(`"event":"export_orphan_purged"`)
+	s.end(syscall.SIGTERM, 0)
+	if !strings.Contains(s.all(), `"event":"run_ended"`) || !strings.Contains(s.all(), `"status":130`) {
+		t.Errorf("it was not said that the run was cut short")
+	}
+	gone, open := goneOf(t, dir)
+	if open != 0 || gone == 0 || gone == n || gone != n-left(t, dir) {
+		t.Errorf("%d gone, %d open, %d of %d left", gone, open, left(t, dir), n)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(servePolicy), 0o600))
+	next := serve(t, dir, nil)
+	next.wait(`"event":"run_ended"`, `"status":0`, `"missed":true`)
+	next.end(syscall.SIGTERM, 0)
+	if gone, open := goneOf(t, dir); gone != n || open != 0 || left(t, dir) != 0 {
+		t.Errorf("after the second: %d gone, %d open, %d left", gone, open, left(t, dir))
+	}
+}
+
+// A ledger that was put back from an old copy, while the service is at work: it
+// writes nothing, says so, and goes on when a person has put it on record.
+func TestServeStopsWritingToAnOldLedger(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 3, time.Minute)
+	if out, err := command(t.Context(), dir, "purge", "--dry-run").CombinedOutput(); err != nil { // so that there is something to lose
+		t.Fatalf("%v: %s", err, out)
+	}
+	db := filepath.Join(dir, "epitaph.db")
+	old, err := os.ReadFile(db)
+	must(t, err)
+	l := openDirect(t, dir)
+	for range 3 {
+		_, err := l.Append(t.Context(), ledger.Entry{Kind: ledger.Heartbeat, Rule: "exports"})
+		must(t, err)
+	}
+	must(t, l.Close())
+	s := serve(t, dir, nil)
+	s.wait(`"event":"checkpoint_signed"`)
+	for _, suffix := range []string{"-wal", "-shm"} {
+		must(t, os.RemoveAll(db+suffix))
+	}
+	must(t, os.WriteFile(db+".new", old, 0o600))
+	must(t, os.Rename(db+".new", db))
+	s.wait(`"event":"ledger_refused","reason":"behind"`)
+	s.wait(`"event":"ledger_refused","reason":"behind"`)
+	before, err := os.ReadFile(db)
+	must(t, err)
+	if _, alarms := s.status(1); fmt.Sprint(alarms) != "[ledger checkpoint]" {
+		t.Errorf("alarms: %v", alarms)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "data", "a"), nil, 0o600))
+	if after, err := os.ReadFile(db); err != nil || !bytes.Equal(before, after) {
+		t.Error("it wrote to a ledger that is behind its checkpoint")
+	}
+	if left(t, dir) != 3 {
+		t.Errorf("%d exports are left, want 3", left(t, dir))
+	}
+	if out, err := command(t.Context(), dir, "ledger", "fork", "--reason", "restored").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s.wait(`"event":"ledger_accepted"`)
+	s.wait(`"event":"checkpoint_signed"`)
+	if _, alarms := s.status(0); len(alarms) > 0 {
+		t.Errorf("alarms: %v", alarms)
+	}
+	s.end(syscall.SIGTERM, 0)
+}
+
+// A policy that cannot be read stops what is disposed of, and says so until it is
+// mended. SIGHUP opens the log anew.
+func TestServeReloads(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 0, time.Minute)
+	log := filepath.Join(dir, "events.json")
+	cmd := command(context.Background(), dir, "serve", "--log", "events.json")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	must(t, cmd.Start())
+	defer cmd.Process.Kill() //nolint:errcheck // it has ended, or the test has failed
+	wait := func(name, text string) {
+		t.Helper()
+		for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if b, err := os.ReadFile(name); err == nil && bytes.Contains(b, []byte(text)) {
+				return
+			}
+		}
+		b, _ := os.ReadFile(name)
+		t.Fatalf("no %s in %s:\n%s%s", text, name, b, errs.String())
+	}
+	wait(log, `"event":"next_run"`)
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(strings.Replace(servePolicy, "retain", "retian", 1)), 0o600))
+	wait(log, `"event":"policy_broken","error_type":"policy.Errors"`)
+	s := &serving{t: t, dir: dir}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		out, _ := command(t.Context(), dir, "serve", "--status", "--state", "epitaph.db.serve").Output()
+		if bytes.Contains(out, []byte("Alarms:       policy")) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("state: %s", out)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(strings.Replace(servePolicy, "0 3", "0 4", 1)), 0o600))
+	wait(log, `"event":"policy_loaded"`)
+	wait(log, "T04:00:00Z")
+	must(t, os.Rename(log, log+".1"))
+	must(t, cmd.Process.Signal(syscall.SIGHUP))
+	wait(log, `"event":"policy_loaded"`)
+	if _, alarms := s.status(0); len(alarms) > 0 {
+		t.Errorf("alarms: %v", alarms)
+	}
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	if status := statusOf(t, cmd.Wait()); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+	for _, want := range []string{`unknown key "retian"`, "Z service_started version=", "Z policy_broken error_type=policy.Errors\n", "Z service_stopped "} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("stderr lacks %q:\n%s", want, errs.String())
+		}
+	}
+}
+
+// A pin that cannot be reached is an alarm, and is given the checkpoint as soon as
+// it can be.
+func TestServePinsLater(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	up, got := false, int64(0)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		var b bytes.Buffer
+		_, _ = b.ReadFrom(r.Body)
+		if c, err := proof.Peek(b.Bytes()); err == nil && up {
+			got = c.Size
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer web.Close()
+	dir := house(t, strings.Replace(servePolicy, "{every: 1s}", "{every: 1s, pins: ['"+web.URL+"']}", 1), 0, time.Minute)
+	s := serve(t, dir, nil)
+	s.wait(`"event":"checkpoint_failed"`, `"failures":1`)
+	s.wait(`"event":"checkpoint_failed"`, `"failures":2`)
+	if _, alarms := s.status(1); fmt.Sprint(alarms) != "[checkpoint]" {
+		t.Errorf("alarms: %v", alarms)
+	}
+	mu.Lock()
+	up = true
+	mu.Unlock()
+	s.wait(`"event":"checkpoint_signed","size":1`)
+	mu.Lock()
+	if got != 1 {
+		t.Errorf("the pin has %d entries, want 1", got)
+	}
+	mu.Unlock()
+	s.end(syscall.SIGTERM, 0)
+	if strings.Contains(s.all(), web.URL) {
+		t.Error("the address of the pin was told")
+	}
+}
+
+// Tracked files and sessions that are due go on request, and old entries go by
+// themselves, up to what is in effect.
+func TestServeCleansUp(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 0, time.Minute)
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := command(t.Context(), dir, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	file := filepath.Join(dir, "data", "copy.csv")
+	must(t, os.WriteFile(file, []byte("x"), 0o600))
+	run("track", "work_copy_created", "data/copy.csv", "--due", "1s")
+	run("session", "new", "--root", "sessions", "--id", "over", "--ttl", "1s")
+	run("session", "new", "--root", "sessions", "--id", "lives", "--ttl", "1h")
+	time.Sleep(1100 * time.Millisecond)
+	s := serve(t, dir, nil, "--cleanup", "1s", "--sessions", "sessions")
+	s.wait(`"event":"cleanup_ended","status":0,"gone":1`)
+	s.end(syscall.SIGTERM, 0)
+	if !strings.Contains(s.all(), `"event":"sweep_ended","status":0,"gone":1,"left":0`) {
+		t.Errorf("no sweep:\n%s", s.all())
+	}
+	for path, want := range map[string]bool{file: false, filepath.Join(dir, "sessions", "over"): false, filepath.Join(dir, "sessions", "lives"): true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s is there: %t, want %t", path, err == nil, want)
+		}
+	}
+}
+
+func TestServePrunes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(strings.Replace(servePolicy, "version: 1", "version: 1\nledger: {at: \"sqlite:epitaph.db\", retain: 1y}", 1)), 0o600))
+	must(t, os.Mkdir(filepath.Join(dir, "data"), 0o700))
+	l := openDirect(t, dir)
+	for i := range 700 {
+		e := ledger.Entry{Kind: ledger.Heartbeat, Rule: "old", At: time.Now().AddDate(-2, 0, 0)}
+		if i == 299 {
+			e.Kind = ledger.KeyRotated
+		}
+		_, err := l.Append(t.Context(), e)
+		must(t, err)
+	}
+	must(t, l.Close())
+	s := serve(t, dir, nil)
+	s.wait(`"event":"pruned","status":0,"entries":256,"held":300,"held_by":"key"`)
+	s.end(syscall.SIGTERM, 0)
+	out, err := command(t.Context(), dir, "ledger", "prune", "--yes").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("0 would go.\nEntry 300 and all after it stay: the key that it introduced signs")) {
+		t.Errorf("%v: %s", err, out)
+	}
+	quiet := serve(t, dir, nil, "--prune=false")
+	time.Sleep(time.Second)
+	quiet.end(syscall.SIGTERM, 0)
+	if strings.Contains(quiet.all(), `"event":"pruned"`) {
+		t.Errorf("pruned all the same:\n%s", quiet.all())
+	}
+}
+
+// systemd is told that the service is there, alive, reading its policy, and going.
+func TestServeNotifies(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 0, time.Minute)
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "@epitaph-test-" + filepath.Base(filepath.Dir(dir)) + fmt.Sprint(os.Getpid()), Net: "unixgram"})
+	must(t, err)
+	defer socket.Close()
+	var mu sync.Mutex
+	var got strings.Builder
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := socket.Read(b)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			got.WriteString(string(b[:n]) + "\n")
+			mu.Unlock()
+		}
+	}()
+	s := serve(t, dir, []string{"NOTIFY_SOCKET=" + socket.LocalAddr().String(), "WATCHDOG_USEC=300000"})
+	s.wait(`"event":"checkpoint_signed"`)
+	must(t, s.cmd.Process.Signal(syscall.SIGHUP))
+	s.wait(`"event":"policy_loaded"`)
+	time.Sleep(time.Second)
+	s.end(syscall.SIGTERM, 0)
+	mu.Lock()
+	defer mu.Unlock()
+	text := got.String()
+	at := 0
+	for _, want := range []string{"READY=1", "STATUS=all is well\nWATCHDOG=1", "RELOADING=1\nMONOTONIC_USEC=", "READY=1", "STATUS=all is well\nWATCHDOG=1", "STOPPING=1"} {
+		i := strings.Index(text[at:], want)
+		if i < 0 {
+			t.Fatalf("no %q in this order:\n%s", want, text)
+		}
+		at += i + len(want)
+	}
+	if n := strings.Count(text, "WATCHDOG=1"); n < 8 {
+		t.Errorf("%d signs of life in more than a second, with a watchdog of 0.3 s", n)
+	}
+}
+
+// Nothing of a person is in what a service tells: not in its log, its summaries,
+// its state, nor in what it says to people.
+func TestServeTellsNothingOfAPerson(t *testing.T) {
+	t.Parallel()
+	dir := house(t, `version: 1
+checkpoints: {every: 1s}
+stores:
+  app:  {rows: "${DATABASE_URL:-sqlite:none.db}"}
+  disk: {files: data}
+rules:
+  records: {retain: 14d, rows: app.records, anchor: {column: made, zone: UTC}, where: "owner <> 'kanarie7f3'"}
+  exports: {kind: export, retain: 14d, files: "disk:export-*.zip", anchor: modified}
+limits: {share: 100%}
+schedule: "0 3 * * *"
+`, 0, 49*time.Hour)
+	env := []string{"DATABASE_URL=postgres://app:" + canary + "@127.0.0.1:1/" + canary + "?connect_timeout=1"}
+	run := func(args ...string) {
+		t.Helper()
+		cmd := command(t.Context(), dir, args...)
+		cmd.Env = append(os.Environ(), env...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	old := time.Now().AddDate(0, 0, -30)
+	for _, name := range []string{"export-" + canary + ".zip", canary + ".csv"} {
+		path := filepath.Join(dir, "data", name)
+		must(t, os.WriteFile(path, []byte(canary), 0o600))
+		must(t, os.Chtimes(path, old, old))
+	}
+	run("track", "work_copy_created", "data/"+canary+".csv", "--due", "1s", "--scope", canary, "--actor", canary)
+	run("session", "new", "--root", "sessions", "--id", "over", "--ttl", "1s")
+	must(t, os.WriteFile(filepath.Join(dir, "sessions", "over", canary), nil, 0o600))
+	time.Sleep(1100 * time.Millisecond)
+	s := serve(t, dir, env, "--cleanup", "1s", "--sessions", "sessions", "--request-id", "for "+canary)
+	s.wait(`"event":"run_ended"`, `"status":1`)
+	must(t, os.WriteFile(filepath.Join(dir, ".env"), []byte("NAME='"+canary+"\n"), 0o600)) // a quote that is not closed
+	s.wait(`"event":"policy_broken"`)
+	if _, alarms := s.status(1); len(alarms) == 0 {
+		t.Error("no alarm")
+	}
+	state, err := os.ReadFile(filepath.Join(dir, "epitaph.db.serve"))
+	must(t, err)
+	s.end(syscall.SIGTERM, 0)
+	all := s.all() + s.out.String() + string(state)
+	if i := strings.Index(all, canary); i >= 0 {
+		t.Errorf("it tells the canary: …%.300s…", all[max(0, i-200):])
+	}
+	for _, want := range []string{`"event":"cleanup_ended","status":0,"gone":1`, `"event":"sweep_ended","status":0,"gone":1`, "export_orphan_purged", "UNREACHABLE"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("it was to be told: %s", want)
+		}
+	}
+}
