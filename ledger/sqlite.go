@@ -74,9 +74,20 @@ func (s *sqlite) open(ctx context.Context, create bool) (write, read *sql.DB, er
 	}
 	read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
 	if err := checkVersion(ctx, read); err != nil {
+		if isBlank(ctx, read) {
+			err = ErrUnmade
+		}
 		return nil, nil, errors.Join(err, closeDB(write), read.Close())
 	}
 	return write, read, nil
+}
+
+// isBlank reports a database in which there is nothing yet, but for the note of
+// which tables were made: what is left when that was cut short.
+func isBlank(ctx context.Context, db *sql.DB) bool {
+	var n int
+	err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'goose%' AND name NOT LIKE 'sqlite%'").Scan(&n)
+	return err == nil && n == 0
 }
 
 // create makes the file where there is none, so that its mode is right from the

@@ -258,7 +258,9 @@ proof. The trail shows ‹sealed off›. The seal-off is itself an entry, which 
 not say what was looked for. Receipts that name an item are not in our reach,
 nor are backups of the ledger.
 
-A batch that has no outcome yet is left alone: a run still needs its names.`,
+A batch that has no outcome yet is left alone: a run still needs its names. So is
+a tracked file that is not known to be gone, and a transfer that nobody has
+acknowledged: whoever forgets where it is can never look.`,
 		Example: "  epitaph ledger seal-off --item 4711 --yes\n  epitaph ledger seal-off --before 2y --dry-run\n  epitaph ledger seal-off --subject 'Jane Roe' --yes",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -307,6 +309,12 @@ func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel led
 	if sel.Item, err = a.itemName(ctx, l, sel.Item); err != nil {
 		return err
 	}
+	keep, done, err := a.trackedNames(ctx, k, l)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	sel.Keep = keep
 	d, err := l.SealOff(ctx, sel, true)
 	if err != nil {
 		return err
@@ -341,7 +349,7 @@ func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel led
 
 // nothingSealed says so where no item goes by the name that was given.
 func (a *app) nothingSealed(sel ledger.Selection, d ledger.Destroyed) {
-	if d.Entries == 0 && sel.Item != "" && d.Open == 0 {
+	if d.Entries == 0 && sel.Item != "" && d.Open+d.Kept == 0 {
 		a.complain("no name that is still kept is this item's", itemHints(sel.Item)...)
 	}
 }
@@ -355,16 +363,21 @@ func ownersOnly(err error) error {
 }
 
 func sealedOffJSON(d ledger.Destroyed, dry bool) map[string]any {
-	return map[string]any{"dry_run": dry, "entries": d.Entries, "items": d.Items, "texts": d.Secrets, "open": d.Open, "sealed_by": append([]int64{}, d.Numbers...)}
+	return map[string]any{"dry_run": dry, "entries": d.Entries, "items": d.Items, "texts": d.Secrets, "open": d.Open, "tracked": d.Kept, "sealed_by": append([]int64{}, d.Numbers...)}
 }
 
-// leftOpen says that names were left because a run still needs them.
+// leftOpen says that names were left because they are still needed.
 func (a *app) leftOpen(d ledger.Destroyed) error {
-	if d.Open == 0 {
-		return nil
+	if d.Open > 0 {
+		a.complain(count(d.Open, "batch without an outcome")+" was left alone: a run still needs its names", "finish it first: epitaph purge, then seal off again")
 	}
-	a.complain(count(d.Open, "batch without an outcome")+" was left alone: a run still needs its names", "finish it first: epitaph purge, then seal off again")
-	return ended(StatusPartly)
+	if d.Kept > 0 {
+		a.complain(count(d.Kept, "name of a tracked file")+" was left alone: the file is not known to be gone", "dispose of it first: epitaph cleanup run, or see epitaph cleanup confirm; then seal off again")
+	}
+	if d.Open+d.Kept > 0 {
+		return ended(StatusPartly)
+	}
+	return nil
 }
 
 func (a *app) ledgerCopy() *cobra.Command {
@@ -427,7 +440,7 @@ func (a *app) checkEmpty(ctx context.Context, dsn string) error {
 		return usage("there is a ledger already where it should go; nothing was done", "name an empty database")
 	}
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		if info, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) && !(err == nil && info.Mode().IsRegular() && info.Size() == 0) {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			return usage("there is a file already where it should go; nothing was done", "name a path that does not exist")
 		}
 		return nil

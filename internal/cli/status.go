@@ -10,6 +10,8 @@ import (
 	"os"
 	"syscall"
 
+	"modernc.org/sqlite"
+
 	"github.com/epitaph/epitaph"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/plan"
@@ -162,6 +164,29 @@ func printProblem(w io.Writer, text string, hints []string) {
 	}
 }
 
+// sqliteCause says what a person can do something about among the result codes
+// of SQLite; "" for the others.
+func sqliteCause(code int) string {
+	switch code & 0xff {
+	case 5:
+		return "another process keeps it locked"
+	case 8:
+		return "it is read-only"
+	case 10:
+		return "the disk failed, or is full"
+	case 11:
+		return "the file is damaged"
+	case 13:
+		return "no space left"
+	case 14:
+		return "the file cannot be opened"
+	case 26:
+		return "the file is no database"
+	default:
+		return ""
+	}
+}
+
 // cause says in safe words why an operation failed: the text of a driver or of
 // the operating system may hold a path, a host or a value and is not printed.
 func cause(err error) string {
@@ -177,6 +202,10 @@ func cause(err error) string {
 		case "3D000":
 			return "there is no such database"
 		}
+	}
+	var lite *sqlite.Error
+	if errors.As(err, &lite) && sqliteCause(lite.Code()) != "" {
+		return sqliteCause(lite.Code())
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
