@@ -68,7 +68,8 @@ func (m mariaDB) command(s *Server) *exec.Cmd {
 	case m.replica:
 		role = append(role, "--server-id=2", "--read-only=1", "--relay-log=relay")
 	}
-	return exec.Command(name, append([]string{"--no-defaults", "--datadir=" + filepath.Join(s.dir, "data"), "--socket=" + m.socket(s),
+	// A server that starts deletes the temporary tables of all others in its tmpdir.
+	return exec.Command(name, append([]string{"--no-defaults", "--datadir=" + filepath.Join(s.dir, "data"), "--tmpdir=" + s.dir, "--socket=" + m.socket(s),
 		"--pid-file=" + filepath.Join(s.dir, "pid"), "--innodb-buffer-pool-size=128M",
 		"--innodb-fast-shutdown=2", "--character-set-server=utf8mb4", "--default-time-zone=+10:30", flush}, role...)...)
 }
