@@ -84,6 +84,11 @@ func TestNothingIsLeftInPostgres(t *testing.T) {
 	e.Items[25].Locator = "ngaio-marsh-needle"
 	n := mustAppend(t, l, e)
 	mustAppend(t, l, anOutcome(n, 50))
+	// Of a long row the server keeps a compressed copy, in which nothing is found.
+	mustAppend(t, l, ledger.Entry{Kind: ledger.CustodyOperations, Items: []ledger.Item{{Locator: "ngaio-marsh-needle"}}})
+	if n := grepPostgres(t, dsn, "ngaio-marsh-needle"); n == 0 {
+		t.Fatal("the needle was never in the files")
+	}
 	if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: "ngaio-marsh-needle"}, false); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +105,37 @@ func TestNothingIsLeftInPostgres(t *testing.T) {
 	if err := db.QueryRow("SELECT bool_or(position('ngaio-marsh-needle'::bytea IN texts) > 0) FROM epitaph.sealed").Scan(&found); err != nil || found {
 		t.Errorf("the text is still there: %t, %v", found, err)
 	}
+	if n := grepPostgres(t, dsn, "ngaio-marsh-needle"); n > 0 {
+		t.Errorf("%d files of the database hold the text", n)
+	}
+}
+
+// grepPostgres counts the files of the database itself that hold a needle; the
+// server's WAL is not among them.
+func grepPostgres(t *testing.T, dsn, needle string) (n int) {
+	t.Helper()
+	db := rawPostgres(t, dsn)
+	var dir, file string
+	if err := db.QueryRow("SELECT current_setting('data_directory'), pg_relation_filepath('epitaph.sealed')").Scan(&dir, &file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("CHECKPOINT"); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, filepath.Dir(file), "*"))
+	if err != nil || len(files) < 100 {
+		t.Fatalf("%d files of the database, %v", len(files), err)
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if bytes.Contains(data, []byte(needle)) {
+			n++
+		}
+	}
+	return n
 }
 
 func TestSubjectIsAWholeWord(t *testing.T) {
