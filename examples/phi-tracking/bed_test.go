@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/epitaph/epitaph/internal/testserver"
 )
 
 var program string
@@ -26,7 +28,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
-		status = m.Run()
+		status = testserver.Wrap(m).Run()
 	}
 	_ = os.RemoveAll(dir)
 	os.Exit(status)
