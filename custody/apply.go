@@ -1,9 +1,8 @@
 package custody
 
 import (
-	"context"
-	"database/sql"
-	"errors"
+	"crypto/sha256"
+	"hash"
 	"time"
 
 	"github.com/epitaph/epitaph/connector"
@@ -34,17 +33,34 @@ const (
 // String returns "", "seen", "erased" or "word".
 func (e Ending) String() string { return [...]string{"", "seen", "erased", "word"}[min(e, Word)] }
 
+// keyHash stands in the cache for a text.
+type keyHash [16]byte
+
+// opID is an operation as the cache names it: its entry, and its place in it.
+type opID int64
+
+// placeBits is more than an entry's items can need: ledger-format.md bounds
+// them by 2^20.
+const placeBits = 20
+
+func newID(entry, place int64) opID { return opID(entry<<placeBits | place) }
+func (o opID) entry() int64         { return int64(o >> placeBits) }
+func (o opID) place() int64         { return int64(o & (1<<placeBits - 1)) }
+func (o opID) String() string       { return idOf(o.entry(), int(o.place())) }
+
 // row is the state of one file in the cache.
 type row struct {
-	key             []byte
-	entry, place    int64 // the operation that made it
-	state           Condition
-	at              int64
-	scope           []byte
-	pid             int64
-	print           string
-	size            int64
-	sha             []byte
+	id    opID // the operation that made it
+	key   keyHash
+	since opID // the oldest operation from which it has a promise that still holds
+	state Condition
+	at    int64
+	scope []byte
+	pid   int64
+	print string
+	size  int64
+	sha   []byte
+
 	required        bool
 	due, scheduled  int64
 	attempts, tried int64
@@ -52,179 +68,145 @@ type row struct {
 	said            int64 // it was said to be gone, and was not seen to be
 	ended           int64
 	how             Ending
+
+	dirty bool // it is not in the cache as it is here
 }
 
-const rowColumns = "key, entry, place, state, at, scope, pid, print, size, sha, required, due, scheduled, attempts, tried, incident, said, ended, how"
+const rowColumns = "id, key, since, state, at, scope, pid, print, size, sha, required, due, scheduled, attempts, tried, incident, said, ended, how"
 
-func (r *row) fields() []any {
-	return []any{&r.key, &r.entry, &r.place, &r.state, &r.at, &r.scope, &r.pid, &r.print, &r.size, &r.sha, &r.required,
-		&r.due, &r.scheduled, &r.attempts, &r.tried, &r.incident, &r.said, &r.ended, &r.how}
-}
+func (r *row) open() bool { return r.state == Reserved || r.state == Kept }
 
-func (r *row) values() []any {
-	return []any{r.key, r.entry, r.place, r.state, r.at, r.scope, r.pid, r.print, r.size, r.sha, r.required,
-		r.due, r.scheduled, r.attempts, r.tried, r.incident, r.said, r.ended, r.how}
-}
-
-// applier takes entries into the cache, in their order.
-type applier struct {
-	p                            *projection
-	get, put, begin, done, count *sql.Stmt
-	daily                        map[dayAction]int64
-}
-
-type dayAction struct {
-	day    int64
-	action string
-}
-
-func newApplier(ctx context.Context, p *projection, tx *sql.Tx) (*applier, error) {
-	a := &applier{p: p, daily: map[dayAction]int64{}}
-	for _, s := range []struct {
-		to    **sql.Stmt
-		query string
-	}{
-		{&a.get, "SELECT " + rowColumns + " FROM files WHERE key = ?"},
-		{&a.put, "INSERT OR REPLACE INTO files (" + rowColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-		{&a.begin, "INSERT OR REPLACE INTO work (key, work, entry, place, at) VALUES (?, ?, ?, ?, ?)"},
-		{&a.done, "DELETE FROM work WHERE key = ? AND work = ?"},
-		{&a.count, "INSERT INTO daily (day, action, n) VALUES (?, ?, ?) ON CONFLICT (day, action) DO UPDATE SET n = n + excluded.n"},
-	} {
-		var err error
-		if *s.to, err = tx.PrepareContext(ctx, s.query); err != nil {
-			a.close()
-			return nil, err
-		}
-	}
-	return a, nil
-}
-
-func (a *applier) close() {
-	for _, s := range []*sql.Stmt{a.get, a.put, a.begin, a.done, a.count} {
-		if s != nil {
-			s.Close()
-		}
+func (r *row) end(at int64, how Ending) {
+	if r.open() {
+		r.state, r.ended, r.how, r.incident, r.dirty = Ended, at, how, false, true
 	}
 }
 
-// flush writes the daily counts.
-func (a *applier) flush(ctx context.Context) error {
-	for k, n := range a.daily {
-		if _, err := a.count.ExecContext(ctx, k.day, k.action, n); err != nil {
-			return err
-		}
-	}
-	return nil
+// transferRow is the state of one transfer in the cache.
+type transferRow struct {
+	id     opID
+	source keyHash
+	state  transferState
+	due    int64
+	moves  bool // the sender's file must be gone once the other side has it
+	// differs is how often something else arrived than was sent.
+	differs int64
+	answer  opID // what settled it
+	settled int64
+
+	dirty bool
 }
 
-func (a *applier) entry(ctx context.Context, e ledger.Entry) error {
-	switch e.Kind {
-	case ledger.CustodyOperations, ledger.CustodyLooks, ledger.CustodyWord:
-		for i, it := range e.Items {
-			ev := readEvent(it)
-			if ev.sealedOff {
-				continue
-			}
-			if err := a.event(ctx, e, int64(i), &ev); err != nil {
-				return err
-			}
-		}
-		return nil
-	case ledger.Outcome:
-		return a.outcome(ctx, e)
-	case ledger.Incident:
-		if e.Rule != Rule {
-			return nil
-		}
-		for _, it := range e.Items {
-			ev := readEvent(it)
-			if err := a.change(ctx, ev.place, func(r *row) { r.incident = true }); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+type transferState uint8
+
+const (
+	transferOpen         transferState = 1
+	transferAcknowledged transferState = 2
+	transferWord         transferState = 3 // a person says how it ended
+)
+
+const transferColumns = "id, source, state, due, moves, differs, answer, settled"
+
+// deed says what a change does.
+type deed uint8
+
+const (
+	makes     deed = iota + 1 // the file is there, or is to be
+	completes                 // the file is there, unless it was before
+	leaves                    // the file is said to be gone
+	looked                    // it was seen to be gone
+	tried                     // a clean-up did not end it
+	byWord                    // a person says that it is gone
+	erased                    // Epitaph took it
+	raised                    // there is an incident
+	begins                    // work began
+	finishes                  // work ended
+	sends                     // it is on its way to another host
+	answers                   // the other host has it
+	objects                   // the other host has something else
+	settles                   // a person says how a transfer ended
+)
+
+// change is what an operation changes in the cache. It holds no text but the
+// name of the work.
+type change struct {
+	deed deed
+	key  keyHash
+	id   opID
+	at   int64 // of the entry, or, with begins, of the operation
+	made *row  // with makes and completes
+	gone bool  // with leaves: and it was seen to be
+	work string
+	of   opID  // the transfer, with answers, objects and settles
+	due  int64 // with sends
+	move bool  // with sends
 }
 
-// change alters the row of a place, if there is one.
-func (a *applier) change(ctx context.Context, p place, with func(*row)) error {
-	r, err := a.read(ctx, p)
-	if err != nil || r.state == 0 {
-		return err
-	}
-	with(r)
-	_, err = a.put.ExecContext(ctx, r.values()...)
-	return err
+// perFile reports a change to the state of a file, which must be known for it.
+func (c *change) perFile() bool { return c.deed != begins && c.deed != finishes && !c.perTransfer() }
+
+// perTransfer reports a change to the state of a transfer.
+func (c *change) perTransfer() bool { return c.deed >= sends }
+
+// changeReader turns entries into changes. It is used by one goroutine.
+type changeReader struct {
+	p     *projection
+	mac   hash.Hash
+	sum   [sha256.Size]byte
+	hosts hosts
 }
 
-// read returns the row of a place; its state is 0 when there is none.
-func (a *applier) read(ctx context.Context, p place) (*row, error) {
-	r := &row{key: a.p.hash(p.identity())}
-	err := a.get.QueryRowContext(ctx, r.key).Scan(r.fields()...)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
-	}
-	return r, err
-}
-
-func (r *row) end(at time.Time, how Ending) {
-	if r.state != Ended {
-		r.state, r.ended, r.how, r.incident = Ended, micros(at), how, false
-	}
-}
-
-// event takes in one operation.
-func (a *applier) event(ctx context.Context, e ledger.Entry, n int64, ev *event) error {
-	switch ev.stage {
-	case seen:
-		return a.change(ctx, ev.place, func(r *row) { r.end(e.At, Looked) })
-	case attempt:
-		return a.change(ctx, ev.place, func(r *row) { r.attempts, r.tried = r.attempts+1, micros(e.At) })
-	}
+// operation appends what one operation changes.
+func (cr *changeReader) operation(list []change, e *ledger.Entry, n int64, ev *event) []change {
+	c := change{key: cr.hash(cr.p.identity(ev.place)), id: newID(e.Number, n), at: micros(e.At)}
 	if e.Kind == ledger.CustodyWord {
-		return a.change(ctx, ev.place, func(r *row) { r.end(e.At, Word) })
+		if c.deed = byWord; ev.To != "" {
+			c.deed, c.of = settles, idNamed(ev.answers)
+		}
+		return append(list, c)
 	}
-	if ev.stage == whole || ev.stage == committed { // a reservation is not done yet
-		a.daily[dayAction{floorDay(ev.At), ev.Action}]++
-	}
-	key := a.p.hash(ev.identity())
 	switch {
+	case ev.stage == seen:
+		c.deed = looked
+	case ev.stage == attempt:
+		c.deed = tried
 	case ev.kind == Started:
-		_, err := a.begin.ExecContext(ctx, key, ev.work, e.Number, n, micros(ev.At))
-		return err
-	case ev.kind == Completed || ev.kind == Failed:
-		if _, err := a.done.ExecContext(ctx, key, ev.work); err != nil {
-			return err
+		c.deed, c.work, c.at = begins, ev.work, micros(ev.At)
+	case ev.kind == Completed, ev.kind == Failed:
+		c.deed, c.work = finishes, ev.work
+		if list = append(list, c); ev.kind == Failed || ev.state != connector.Present {
+			return list
 		}
-		if ev.kind == Failed || ev.state != connector.Present {
-			return nil
-		}
-	case ev.kind.ends() || ev.stage == abandoned:
-		return a.change(ctx, ev.place, func(r *row) {
-			if r.said = micros(e.At); ev.state == connector.Gone {
-				r.end(e.At, Looked)
-			}
-		})
-	case !ev.kind.makes():
-		return nil
+		c.deed, c.made = completes, cr.made(c.id, c.key, ev)
+	case ev.kind.Ends() && ev.To != "" && ev.state != connector.Gone:
+		c.deed, c.made = completes, cr.made(c.id, c.key, ev)
+		c.made.required, c.made.due = false, 0
+	case ev.kind.Ends(), ev.stage == abandoned:
+		c.deed, c.gone = leaves, ev.state == connector.Gone
+	case ev.kind.Makes():
+		c.deed, c.made = makes, cr.made(c.id, c.key, ev)
 	}
-	return a.make(ctx, e, n, ev)
+	if c.deed != 0 {
+		list = append(list, c)
+	}
+	switch {
+	case ev.To != "":
+		list = append(list, change{deed: sends, key: c.key, id: c.id, at: c.at, due: micros(ev.Due), move: ev.kind == Left})
+	case ev.stage == acknowledged:
+		list = append(list, change{deed: answers, key: c.key, id: c.id, at: c.at, of: idNamed(ev.answers)})
+	case ev.stage == differing:
+		list = append(list, change{deed: objects, key: c.key, id: c.id, at: c.at, of: idNamed(ev.answers)})
+	}
+	return list
 }
 
-// make takes in an operation after which the file is there, or is to be.
-func (a *applier) make(ctx context.Context, e ledger.Entry, n int64, ev *event) error {
-	old, err := a.read(ctx, ev.place)
-	if err != nil {
-		return err
-	}
-	open := old.state == Reserved || old.state == Kept
-	if ev.kind == Completed && open {
-		return nil // the file was there before the work and is there still
-	}
-	r := &row{key: old.key, entry: e.Number, place: n, state: Kept, at: micros(ev.At), pid: int64(ev.Owner.PID),
-		print: string(ev.print), size: ev.bytes, required: ev.Required, due: micros(ev.Due), scheduled: micros(ev.Scheduled)}
+// made is the file as the operation that makes it tells of it.
+func (cr *changeReader) made(id opID, key keyHash, ev *event) *row {
+	r := &row{id: id, key: key, since: id, state: Kept, at: micros(ev.At), pid: int64(ev.Owner.PID),
+		print: string(ev.print), size: ev.bytes, required: ev.Required, due: micros(ev.Due), scheduled: micros(ev.Scheduled), dirty: true}
 	if ev.Scope != "" {
-		r.scope = a.p.hash(ev.Scope)
+		h := cr.hash(ev.Scope)
+		r.scope = h[:]
 	}
 	if ev.state != connector.Present {
 		r.size = ev.Size
@@ -235,63 +217,89 @@ func (a *applier) make(ctx context.Context, e ledger.Entry, n int64, ev *event) 
 	if ev.stage == reserved {
 		r.state = Reserved
 	}
-	if open {
-		// What was promised of this place holds until it is seen to be kept, or
-		// another promise is made.
-		if r.due == 0 {
-			r.due = old.due
-		}
-		if r.scheduled == 0 {
-			r.scheduled = old.scheduled
-		}
-		r.required = r.required || old.required
-	}
-	_, err = a.put.ExecContext(ctx, r.values()...)
-	return err
+	return r
 }
 
-// outcome takes in what a purge saw to be gone, by custody or by a policy.
-func (a *applier) outcome(ctx context.Context, e ledger.Entry) error {
-	gone := false
-	for _, r := range e.Results {
-		gone = gone || r.State == ledger.Gone || len(r.Parts) > 0
-	}
-	if !gone {
-		return nil
-	}
-	for in, err := range a.p.ledger.Entries(ctx, ledger.Filter{After: e.Refers - 1, Before: e.Refers + 1, Limit: 1, Unseal: true}) {
-		if err != nil {
-			return err
+// file changes the state of a file; its state is 0 when there was none.
+func (r *row) change(c *change) {
+	switch c.deed {
+	case looked:
+		r.end(c.at, Looked)
+	case erased:
+		r.end(c.at, Erased)
+	case byWord:
+		r.end(c.at, Word)
+	case tried:
+		if r.state != 0 {
+			r.attempts, r.tried, r.dirty = r.attempts+1, c.at, true
 		}
-		for i, res := range e.Results {
-			if i >= len(in.Items) || in.Items[i].SealedOff {
-				continue
-			}
-			it := &in.Items[i]
-			if err := a.wentBy(ctx, e, in.Store, it.Locator, res.State, res.Reason); err != nil {
-				return err
-			}
-			for k, part := range res.Parts {
-				if k < len(it.Parts) {
-					if err := a.wentBy(ctx, e, it.Parts[k].Store, it.Parts[k].Locator, part.State, part.Reason); err != nil {
-						return err
-					}
-				}
+	case raised:
+		if r.state != 0 {
+			r.incident, r.dirty = true, true
+		}
+	case leaves:
+		if r.state != 0 {
+			if r.said, r.dirty = c.at, true; c.gone {
+				r.end(c.at, Looked)
 			}
 		}
+	case completes:
+		if !r.open() { // otherwise it was there before the work, and is there still
+			*r = *c.made
+		}
+	case makes:
+		r.replace(c.made)
 	}
-	return nil
 }
 
-func (a *applier) wentBy(ctx context.Context, e ledger.Entry, store, locator string, s ledger.State, reason string) error {
-	if s != ledger.Gone || store == "" {
-		return nil
+// replace takes in an operation after which the file is there, or is to be. What
+// was promised of its place holds until it is seen to be kept, or another promise
+// is made.
+func (r *row) replace(made *row) {
+	old := *r
+	*r = *made
+	if !old.open() {
+		return
 	}
-	how := Erased
-	if reason != string(connector.Erasure) {
-		how = Looked
+	kept := old.required && !r.required
+	if r.due == 0 && old.due != 0 {
+		r.due, kept = old.due, true
 	}
-	return a.change(ctx, place{store: store, at: connector.Locator(locator)}, func(r *row) { r.end(e.At, how) })
+	if r.scheduled == 0 && old.scheduled != 0 {
+		r.scheduled, kept = old.scheduled, true
+	}
+	r.required = r.required || old.required
+	if kept {
+		r.since = old.since
+	}
+}
+
+// change changes the state of a transfer. It returns true when the sender's file
+// must be gone from then on.
+func (t *transferRow) change(c *change) (release bool) {
+	if t.state != transferOpen {
+		return false
+	}
+	t.dirty = true
+	switch c.deed {
+	case answers:
+		t.state, t.answer, t.settled = transferAcknowledged, c.id, c.at
+		return t.moves
+	case settles:
+		t.state, t.answer, t.settled = transferWord, c.id, c.at
+	case objects:
+		t.differs++
+	}
+	return false
+}
+
+// release makes a file due that went to another host, which has it now.
+func (r *row) release(at int64) {
+	if r.open() {
+		if r.required, r.dirty = true, true; r.due == 0 || r.due > at {
+			r.due = at
+		}
+	}
 }
 
 // floorDay is the number of the day, in UTC.

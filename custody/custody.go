@@ -33,14 +33,24 @@ type Options struct {
 	Actions []Action // besides those built in
 	Clock   func() time.Time
 	Rand    io.Reader
-	// Host and Role stand in every operation that gives none. Host defaults to the
-	// name of this host.
+	// Host is the name by which this host is known to those who share the ledger,
+	// and Role what it is there for; they stand in every operation that gives none.
+	// Host defaults to the name of this host.
 	Host, Role string
+	// OneHost says that every program with this ledger runs on one host, whatever
+	// name it has, so that a path is the same file to all. Otherwise a file in a
+	// directory that is not shared can be looked at from its own host only.
+	OneHost bool
 	// Owner answers for files of operations that give no owner. The zero Owner
 	// stands for this process.
 	Owner owner.Process
+	// Lease is one that this process holds, for the Owner that stands for it.
+	Lease owner.Lease
 	// Who asked, for the sealed part of entries.
 	Who string
+	// Paused reports a store in which nothing is disposed of for now: its files stay,
+	// count no attempt, and are called InUse. Nil: none.
+	Paused func(store string) bool
 	// Observe gets the events of disposals; nil for nobody.
 	Observe func(purge.Event)
 }
@@ -83,14 +93,18 @@ func Open(ctx context.Context, o Options) (*Custody, error) {
 				s.Root = real
 			}
 		}
+		if s.Root != "" && !s.Shared {
+			s.host = o.Host
+		}
 		c.o.Stores[i] = s
 	}
 	// Where the system does not tell of processes, owners stay unknown.
 	c.me, _ = owner.Of(c.o.Host, os.Getpid())
 	if c.o.Owner == (owner.Process{}) {
 		c.o.Owner = c.me
+		c.o.Owner.Lease = o.Lease
 	}
-	if c.state, err = openProjection(ctx, o.Cache, o.Ledger); err != nil {
+	if c.state, err = openProjection(ctx, &c.o); err != nil {
 		return nil, fmt.Errorf("open custody: %w", err)
 	}
 	return c, nil
@@ -112,6 +126,21 @@ func (c *Custody) store(name string) (Store, bool) {
 		}
 	}
 	return Store{}, false
+}
+
+// common reports a store that is known to be the same from every host.
+func (o *Options) common(store string) bool {
+	for i := range o.Stores {
+		if o.Stores[i].Name == store {
+			return o.Stores[i].host == ""
+		}
+	}
+	return false
+}
+
+// elsewhere reports a place that can be looked at from another host only.
+func (c *Custody) elsewhere(p place) bool {
+	return p.host != "" && p.host != c.o.Host && !c.o.OneHost && !c.o.common(p.store)
 }
 
 func (c *Custody) now() time.Time { return c.o.Clock().UTC().Truncate(time.Microsecond) }

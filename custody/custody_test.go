@@ -117,8 +117,8 @@ func TestVocabulary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The 24 of the reference's model, the 11 that its code writes besides, and
-	// two for deletions that are tried and fail.
+	// The 24 of the reference's model, the 11 that its code writes besides, two for
+	// deletions that are tried and fail, and three for transfers.
 	for _, name := range strings.Fields(`nas_raw_created nas_raw_deleted nas_duckdb_created nas_duckdb_deleted nas_report_created
 		nas_report_deleted work_copy_created work_copy_deleted conversion_started conversion_completed
 		conversion_failed patient_id_extraction_started patient_id_extraction_completed
@@ -127,12 +127,13 @@ func TestVocabulary(t *testing.T) {
 		precheck_upload_staged nas_processed_created submission_file_uploaded
 		workflow_cleanup_completed rejected_file_cleanup_completed file_rejected_and_cleaned file_moved_to_data
 		file_moved_from_uploads file_uploaded_async attachment_uploaded attachment_deleted
-		submission_attachment_uploaded deletion_started deletion_failed scan_made`) {
+		submission_attachment_uploaded deletion_started deletion_failed transfer_sent transfer_moved
+		transfer_received scan_made`) {
 		if a, ok := v.Find(name); !ok || a.Kind.String() == "none" {
 			t.Errorf("%s: %v %v", name, a, ok)
 		}
 	}
-	if got, want := len(v.Names()), 24+11+2+1; got != want {
+	if got, want := len(v.Names()), 24+11+2+3+1; got != want {
 		t.Errorf("%d actions, want %d", got, want)
 	}
 	if got := v.Nearest("nas_raw_create"); len(got) == 0 || got[0] != "nas_raw_created" {

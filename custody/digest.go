@@ -77,7 +77,7 @@ func (c *Custody) read(ctx context.Context, p place, buf []byte) (sum [32]byte, 
 // Digest returns the SHA-256 and the size of the file at a path in a store on
 // disk, as it would be tracked. A file that was written to meanwhile is an error.
 func (c *Custody) Digest(ctx context.Context, path string) (sum [32]byte, size int64, err error) {
-	p, err := newResolver(c.o.Stores).place(path)
+	p, err := c.resolver().place(path)
 	if err != nil {
 		return sum, 0, err
 	}

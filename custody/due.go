@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,13 +18,13 @@ import (
 // Overdue yields the files that should be gone and are not known to be. A file
 // is never left out because too many clean-ups of it failed.
 func (c *Custody) Overdue(ctx context.Context) iter.Seq2[File, error] {
-	return c.files(ctx, "state < 3 AND due > 0 AND due < ?", []any{micros(c.now())})
+	return c.filesBy(ctx, "due", "state < 3 AND due > 0 AND due < ?", []any{micros(c.now())})
 }
 
 // Pending yields the files that must be cleaned up and are not known to be gone,
 // due or not.
 func (c *Custody) Pending(ctx context.Context) iter.Seq2[File, error] {
-	return c.files(ctx, "state < 3 AND (required = 1 OR due > 0)", nil)
+	return c.filesBy(ctx, "at", "state < 3 AND required = 1", nil)
 }
 
 // Sighting is what was seen of a file, or done with it.
@@ -35,16 +36,19 @@ type Sighting struct {
 	Raised bool
 }
 
-// Verify looks at every file whose clean-up is pending. What is seen to be gone
-// is recorded; what is there, or not known, changes nothing. Also when nothing
-// was pending, an entry says that somebody looked.
+// Verify looks at every file whose clean-up is pending and that can be looked at
+// from this host; the others are left out. What is seen to be gone is recorded;
+// what is there, or not known, changes nothing. Also when nothing was pending, an
+// entry says that somebody looked.
 func (c *Custody) Verify(ctx context.Context) ([]Sighting, error) {
 	var out []Sighting
 	for f, err := range c.Pending(ctx) {
 		if err != nil {
 			return out, err
 		}
-		out = append(out, Sighting{File: f})
+		if !f.Elsewhere {
+			out = append(out, Sighting{File: f})
+		}
 	}
 	c.sight(ctx, out)
 	return out, c.settle(ctx, out, false)
@@ -65,6 +69,12 @@ func (c *Custody) sight(ctx context.Context, list []Sighting) {
 
 // incidentAfter is the number of failed clean-ups that make an incident.
 const incidentAfter = 5
+
+// The incidents of tracked files.
+const (
+	cleanupFailing  = "cleanup-failing"
+	transferDiffers = "transfer-differs"
+)
 
 // settle records what was seen: those that are gone, and, when it was tried,
 // those that are not.
@@ -106,7 +116,7 @@ func (c *Custody) settle(ctx context.Context, list []Sighting, tried bool) error
 	}
 	for part := range slices.Chunk(failing, perEntry) {
 		entries = append(entries, ledger.Entry{At: at, Kind: ledger.Incident, Rule: Rule, Items: part,
-			Facts: []ledger.Fact{ledger.Code("incident", "cleanup-failing"), ledger.Int("items", int64(len(part)))}})
+			Facts: []ledger.Fact{ledger.Code("incident", cleanupFailing), ledger.Int("items", int64(len(part)))}})
 	}
 	if _, err := c.o.Ledger.Append(ctx, entries...); err != nil {
 		return fmt.Errorf("record what was seen: %w", err)
@@ -124,7 +134,7 @@ type Cleanup struct {
 }
 
 // Run disposes of the files whose clean-up is due, through the purge protocol,
-// and says of each what became of it. A file that does not go counts an attempt,
+// and says of each what became of it. It leaves out those on other hosts. A file that does not go counts an attempt,
 // is left alone for a while, and becomes an incident that stays; it is tried for
 // ever.
 func (c *Custody) Run(ctx context.Context, o Cleanup) ([]Sighting, error) {
@@ -138,19 +148,29 @@ func (c *Custody) Run(ctx context.Context, o Cleanup) ([]Sighting, error) {
 		if err != nil {
 			return nil, err
 		}
-		if now.Sub(f.Made.At) < o.Older || !o.Force && f.Next.After(now) {
+		if f.Elsewhere || now.Sub(f.Made.At) < o.Older || !o.Force && f.Next.After(now) {
 			continue
 		}
 		list = append(list, Sighting{File: f})
 	}
-	if err := c.finish(ctx); err != nil {
+	paused := c.paused()
+	if err := c.finish(ctx, paused); err != nil {
 		return nil, err
 	}
 	c.sight(ctx, list)
 	return list, c.dispose(ctx, list, func(s *Sighting) bool {
 		early := s.Due.IsZero() || s.Due.After(now)
-		return early && s.Life == owner.Alive
+		return early && s.Life == owner.Alive || paused[s.event.store]
 	})
+}
+
+// paused are the stores that are left alone for now.
+func (c *Custody) paused() map[string]bool {
+	paused := map[string]bool{}
+	for _, s := range c.o.Stores {
+		paused[s.Name] = c.o.Paused != nil && c.o.Paused(s.Name)
+	}
+	return paused
 }
 
 // dispose erases those of the files that are there, and records what became of
@@ -187,8 +207,11 @@ func (c *Custody) dispose(ctx context.Context, list []Sighting, keep func(*Sight
 	var tried []Sighting
 	var at []int
 	for i := range list {
-		// What was erased is in the ledger already, as the outcome of its intent.
-		if !stays[i] && list[i].Reason != connector.Erasure {
+		// What was erased is in the ledger already, as the outcome of its intent,
+		// but for a store that was not known to be shared when the file was tracked.
+		p := list[i].event.place
+		told := c.state.identity(p) == c.state.identity(c.state.disposed(p.store, string(p.at), c.o.Host))
+		if !stays[i] && (list[i].Reason != connector.Erasure || !told) {
 			tried, at = append(tried, list[i]), append(at, i)
 		}
 	}
@@ -211,13 +234,17 @@ func (c *Custody) disposer() (*purge.Disposer, error) {
 	return purge.NewDisposer(purge.Config{Ledger: c.o.Ledger, Stores: stores, Clock: c.o.Clock, Rand: c.o.Rand, Observe: c.o.Observe, Who: c.o.Who})
 }
 
-// finish ends the disposals that a process which is dead left open.
-func (c *Custody) finish(ctx context.Context) error {
+// finish ends the disposals that a process which is dead left open, but in stores
+// that are left alone.
+func (c *Custody) finish(ctx context.Context, paused map[string]bool) error {
 	d, err := c.disposer()
 	if err != nil {
 		return err
 	}
 	for _, s := range c.o.Stores {
+		if paused[s.Name] {
+			continue
+		}
 		if _, err := d.Settle(ctx, c.disposal(s.Name), func(e ledger.Entry) bool { return c.me.Life(owner.From(e)) == owner.Dead }); err != nil {
 			return fmt.Errorf("finish what was begun: %w", err)
 		}
@@ -232,9 +259,15 @@ var (
 	ErrPresent    = errors.New("the file is there")
 )
 
-// Confirm records a person's word that a file is gone. It is kept as a word, not
-// as an observation; of a file that is seen to be there it is not taken.
+var errNobody = errors.New("it must be known whose word it is")
+
+// Confirm records a person's word that a file is gone, or how a transfer that
+// nobody acknowledges has ended. It is kept as a word, not as an observation; of a
+// file that is seen to be there it is not taken.
 func (c *Custody) Confirm(ctx context.Context, id, by string) (File, error) {
+	if t, ok, err := c.Transfer(ctx, id); err != nil || ok && !t.Settled() {
+		return t.File, cmp.Or(err, c.settleByWord(ctx, &t, by))
+	}
 	f, ok, err := c.Find(ctx, id)
 	switch {
 	case err != nil:
@@ -244,7 +277,7 @@ func (c *Custody) Confirm(ctx context.Context, id, by string) (File, error) {
 	case f.Condition == Ended:
 		return f, ErrEnded
 	case by == "":
-		return f, errors.New("it must be known whose word it is")
+		return f, errNobody
 	}
 	one := []Sighting{{File: f}}
 	if c.sight(ctx, one); one[0].State == connector.Present {

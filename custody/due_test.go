@@ -414,7 +414,7 @@ func TestOrphans(t *testing.T) {
 		return got
 	}
 	want := "dead dead-owner:dead lost missing:unknown never uncommitted:dead raw unfinished:dead reused dead-owner:dead sub/old untracked:unknown"
-	s := custody.Search{Roots: []string{"work"}, Grace: 4 * time.Hour}
+	s := custody.Search{Roots: []custody.Root{{Store: "work", Grace: 4 * time.Hour}}, Grace: 4 * time.Hour}
 	if got := fmt.Sprint(found(s)); got != "map["+want+"]" {
 		t.Errorf("got  %s\nwant map[%s]", got, want)
 	}

@@ -29,7 +29,7 @@ type Record struct {
 	Operation // of a clean-up: the path and the instant only
 	Kind      Kind
 	// Stage is "" for an operation that was complete; "reserved", "committed",
-	// "abandoned"; or, of a clean-up, "seen" to be gone, "attempt", "word",
+	// "abandoned"; of what arrived from another host, "acknowledged" or "differs"; or, of a clean-up, "seen" to be gone, "attempt", "word",
 	// "erased".
 	Stage string
 	// Seen is what was seen of the file then, and Reason why.
@@ -45,7 +45,7 @@ type Record struct {
 // the order in which they were recorded.
 func (c *Custody) History(ctx context.Context, w Wanted) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		h := history{c: c, w: w, places: map[string]bool{}}
+		h := history{c: c, w: w, hosts: hosts{c.state, map[string]string{}}, places: map[string]bool{}, sent: map[string]bool{}}
 		kinds := []ledger.Kind{ledger.CustodyOperations, ledger.CustodyLooks, ledger.CustodyWord, ledger.Outcome}
 		f := ledger.Filter{Kinds: kinds, Since: w.Since, Unseal: true}
 		if len(w.Actions) > 0 { // then only operations themselves are wanted
@@ -81,11 +81,14 @@ func (w *Wanted) clues() (clues []ledger.Clue) {
 }
 
 type history struct {
-	c *Custody
-	w Wanted
+	c     *Custody
+	w     Wanted
+	hosts hosts
 	// places are those of which an operation matched: what follows on them
 	// belongs to the history too.
 	places map[string]bool
+	// sent are the transfers that matched: what answers them belongs to it as well.
+	sent map[string]bool
 }
 
 func (h *history) entry(ctx context.Context, e ledger.Entry) (list []Record, err error) {
@@ -104,9 +107,11 @@ func (h *history) entry(ctx context.Context, e ledger.Entry) (list []Record, err
 			}
 			continue
 		}
-		if h.matches(&ev) {
-			h.places[ev.identity()] = true
-			list = append(list, r)
+		if h.matches(&ev) || h.sent[ev.answers] && h.within(ev.At) && len(h.w.Actions) == 0 {
+			h.places[h.c.state.identity(ev.place)] = true
+			if list = append(list, r); ev.To != "" {
+				h.sent[r.ID] = true
+			}
 		}
 	}
 	return list, nil
@@ -118,11 +123,15 @@ func (h *history) outcome(ctx context.Context, e ledger.Entry) (list []Record, e
 		if err != nil {
 			return nil, err
 		}
+		host, err := h.hosts.of(ctx, &in)
+		if err != nil {
+			return nil, err
+		}
 		for i, it := range in.Items {
 			if i >= len(e.Results) || it.SealedOff || e.Results[i].State != ledger.Gone {
 				continue
 			}
-			ev := event{place: place{store: in.Store, at: connector.Locator(it.Locator)}}
+			ev := event{place: h.c.state.disposed(in.Store, it.Locator, host)}
 			if s, ok := h.c.store(in.Store); ok && s.Root != "" {
 				ev.abs = s.Root + "/" + it.Locator
 			}
@@ -138,7 +147,7 @@ func (h *history) outcome(ctx context.Context, e ledger.Entry) (list []Record, e
 
 // follows reports whether what became of a file belongs to the history.
 func (h *history) follows(ev *event) bool {
-	return len(h.w.Actions) == 0 && h.within(ev.At) && h.places[ev.identity()]
+	return len(h.w.Actions) == 0 && h.within(ev.At) && h.places[h.c.state.identity(ev.place)]
 }
 
 func (h *history) within(at time.Time) bool {

@@ -4,13 +4,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/custody/words"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/owner"
 )
@@ -59,6 +59,12 @@ type Operation struct {
 	ErrorType string
 	Meta      json.RawMessage // one JSON object, or nil
 
+	// To names the host to which the file goes, and after a slash the store in which
+	// it is to lie there: a claim that the other side acknowledges. It is for
+	// operations of kind Sent and Left, and needs Hash and Size. Due is then by when
+	// the other side must have acknowledged, a day when it is not given.
+	To string
+
 	// Required says that the file must be cleaned up; Due and Temporary actions
 	// imply it. Due is when it must be gone, Scheduled when the application means
 	// to do it.
@@ -94,6 +100,9 @@ func (o *Operation) check(v *Vocabulary) (Action, error) {
 		}
 		return a, refuse(fmt.Sprintf("unknown action %q", o.Action), hint)
 	}
+	if err := o.checkTo(a); err != nil {
+		return a, err
+	}
 	for _, t := range []string{o.Scope, o.Actor, o.FileType, o.Ref.Kind, o.Ref.ID, o.Purpose, o.Host, o.Role, o.Error, o.ErrorType, string(o.Meta)} {
 		if len(t) > mostText {
 			return a, refuse("a text of more than 64 KB", "keep long texts where they belong, and give a reference")
@@ -113,7 +122,7 @@ func (o *Operation) check(v *Vocabulary) (Action, error) {
 			return a, refuse("the metadata is not a JSON object", `write {"key": "value"}`)
 		}
 	}
-	if (a.Kind.ends() || a.Kind == Sent) && (o.Required || !o.Due.IsZero()) {
+	if (a.Kind.Ends() || a.Kind == Sent) && o.To == "" && (o.Required || !o.Due.IsZero()) {
 		return a, refuse("an operation of kind "+a.Kind.String()+" cannot be due", "give --due where the file comes into being")
 	}
 	return a, nil
@@ -129,7 +138,16 @@ const (
 	abandoned stage = "abandoned"
 	seen      stage = "seen"    // a due clean-up was looked at, and the file is gone
 	attempt   stage = "attempt" // a clean-up was tried, and the file is not known to be gone
+
+	acknowledged stage = "acknowledged" // what was sent from another host is here
+	differing    stage = "differs"      // something else than was sent is here
 )
+
+// done reports the stage of an operation that happened: a reservation is not done
+// yet, or never.
+func (s stage) done() bool {
+	return s == whole || s == committed || s == acknowledged || s == differing
+}
 
 // sight is what was seen of the file when the operation was tracked.
 type sight struct {
@@ -186,7 +204,9 @@ func (e *event) item() ledger.Item {
 	v = pair(v, "work", e.work)
 	v = pair(v, "stage", string(e.stage))
 	v = pair(v, "answers", e.answers)
+	v = pair(v, "on", e.place.host)
 	v = pair(v, "from", e.From)
+	v = pair(v, "to", e.To)
 	v = pair(v, "scope", e.Scope)
 	v = pair(v, "actor", e.Actor)
 	v = pair(v, "type", e.FileType)
@@ -207,6 +227,8 @@ func (e *event) item() ledger.Item {
 	v = pair(v, "owner.pid", number(int64(e.Owner.PID)))
 	v = pair(v, "owner.start", number(e.Owner.Start))
 	v = pair(v, "owner.space", number(e.Owner.Space))
+	v = pair(v, "owner.lease", e.Owner.Lease.Path)
+	v = pair(v, "owner.lease.file", e.Owner.Lease.File)
 	v = pair(v, "error", e.Error)
 	v = pair(v, "error.type", e.ErrorType)
 	v = pair(v, "meta", string(e.Meta))
@@ -263,7 +285,7 @@ func (e *event) read(name, v string) {
 	case "required":
 		e.Required = true
 	case "kind":
-		e.kind = Kind(max(0, slices.Index(kindNames[:], v)))
+		e.kind, _ = words.KindNamed(v)
 	case "seen":
 		e.state = stateNamed(v)
 	default:
@@ -282,8 +304,12 @@ func (e *event) text(name string) *string {
 		return (*string)(&e.stage)
 	case "answers":
 		return &e.answers
+	case "on":
+		return &e.place.host
 	case "from":
 		return &e.From
+	case "to":
+		return &e.To
 	case "scope":
 		return &e.Scope
 	case "actor":
@@ -304,6 +330,10 @@ func (e *event) text(name string) *string {
 		return &e.Owner.Host
 	case "owner.boot":
 		return &e.Owner.Boot
+	case "owner.lease":
+		return &e.Owner.Lease.Path
+	case "owner.lease.file":
+		return &e.Owner.Lease.File
 	case "error":
 		return &e.Error
 	case "error.type":

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,10 +38,10 @@ type Orphan struct {
 
 // Search says where and how Orphans looks.
 type Search struct {
-	// Roots are the names of the stores whose every file must be tracked. In
-	// others, untracked files are none of our business.
-	Roots []string
-	// Grace leaves alone what began less long ago.
+	// Roots are the stores whose every file must be tracked, each with its own
+	// grace. In others, untracked files are none of our business.
+	Roots []Root
+	// Grace leaves alone what else began less long ago.
 	Grace time.Duration
 	// Except reports paths that are no application's, such as the ledger itself.
 	Except func(path string) bool
@@ -53,35 +54,41 @@ type Search struct {
 func (c *Custody) Orphans(ctx context.Context, s Search) ([]Orphan, error) {
 	before := c.now().Add(-s.Grace)
 	var list []Orphan
-	for f, err := range c.files(ctx, "state < 3 AND at < ?", []any{micros(before)}) {
-		if err != nil {
-			return list, err
+	for _, where := range []string{"state < 3 AND required = 1 AND at < ?", "state = 1 AND required = 0 AND at < ?", "state = 2 AND required = 0 AND at < ?"} {
+		column := "at"
+		if strings.HasPrefix(where, "state = 2") {
+			column = "since" // there is no index by time of all that is kept
 		}
-		list = append(list, Orphan{Sighting: Sighting{File: f}, Since: f.Made.At})
-	}
-	seen := make([]Sighting, len(list))
-	for i := range list {
-		seen[i] = list[i].Sighting
-	}
-	c.sight(ctx, seen)
-	kept := list[:0]
-	for i, o := range list {
-		o.Sighting = seen[i]
-		if o.Kind = orphanKind(&o.Sighting); o.Kind != "" {
-			kept = append(kept, o)
+		var batch []Sighting
+		look := func() {
+			c.sight(ctx, batch)
+			for i := range batch {
+				if kind := orphanKind(&batch[i]); kind != "" {
+					list = append(list, Orphan{Sighting: batch[i], Kind: kind, Since: batch[i].Made.At})
+				}
+			}
+			batch = batch[:0]
 		}
+		for f, err := range c.filesBy(ctx, column, where, []any{micros(before)}) {
+			if err != nil {
+				return list, err
+			}
+			if batch = append(batch, Sighting{File: f}); len(batch) == perEntry {
+				look()
+			}
+		}
+		look()
 	}
-	list = kept
 	work, err := c.unfinished(ctx, before)
 	if err != nil {
 		return list, err
 	}
 	list = append(list, work...)
-	for _, name := range s.Roots {
-		more, err := c.untracked(ctx, name, before, s.Except)
+	for _, root := range s.Roots {
+		more, err := c.untracked(ctx, root.Store, c.now().Add(-root.Grace), s.Except)
 		list = append(list, more...)
 		if err != nil {
-			return list, fmt.Errorf("store %s: %w", name, err)
+			return list, fmt.Errorf("store %s: %w", root.Store, err)
 		}
 	}
 	return list, nil
@@ -107,35 +114,42 @@ func orphanKind(s *Sighting) OrphanKind {
 // unfinished finds the work that began before an instant and did not end, but for
 // that of an owner who is alive.
 func (c *Custody) unfinished(ctx context.Context, before time.Time) ([]Orphan, error) {
-	rows, err := c.state.db.QueryContext(ctx, "SELECT entry, place, at FROM work WHERE at < ? ORDER BY entry, place", micros(before))
+	rows, err := c.state.db.QueryContext(ctx, "SELECT id, at FROM work WHERE at < ? ORDER BY id", micros(before))
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var ids [][3]int64
+	var ids []opID
+	since := map[opID]int64{}
 	for rows.Next() {
-		var id [3]int64
-		if err := rows.Scan(&id[0], &id[1], &id[2]); err != nil {
+		var id opID
+		var at int64
+		if err := rows.Scan(&id, &at); err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
+		ids, since[id] = append(ids, id), at
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	t := texts{c: c}
+	t := newTexts(c)
 	var list []Orphan
-	for _, id := range ids {
-		e, ok, err := t.at(ctx, id[0], id[1])
-		if err != nil {
+	for part := range slices.Chunk(ids, page) {
+		if err := t.read(ctx, part); err != nil {
 			return list, err
 		}
-		life := c.me.Life(e.Owner)
-		if !ok || life == owner.Alive {
-			continue
+		for _, id := range part {
+			e, ok, err := t.at(ctx, id)
+			if err != nil {
+				return list, err
+			}
+			life := t.life(e.Owner)
+			if !ok || life == owner.Alive {
+				continue
+			}
+			f := File{ID: id.String(), Store: e.store, Locator: e.at, Path: e.name(), Made: e.Operation, Life: life, Elsewhere: c.elsewhere(e.place), event: e}
+			list = append(list, Orphan{Sighting: Sighting{File: f}, Kind: Unfinished, Since: fromMicros(since[id])})
 		}
-		f := File{ID: idOf(id[0], int(id[1])), Store: e.store, Locator: e.at, Path: e.name(), Made: e.Operation, Life: life, event: e}
-		list = append(list, Orphan{Sighting: Sighting{File: f}, Kind: Unfinished, Since: fromMicros(id[2])})
 	}
 	seen := make([]Sighting, len(list))
 	for i := range list {
@@ -167,7 +181,7 @@ func (c *Custody) untracked(ctx context.Context, name string, before time.Time, 
 			return nil
 		}
 		at := connector.Locator(strings.TrimPrefix(path, strings.TrimSuffix(s.Root, "/")+"/"))
-		known, err := c.state.knows(ctx, place{store: name, at: at})
+		known, err := c.state.knows(ctx, place{store: name, at: at, host: s.host})
 		if err != nil || known {
 			return err
 		}
@@ -179,7 +193,7 @@ func (c *Custody) untracked(ctx context.Context, name string, before time.Time, 
 			return err
 		}
 		if fi.ModTime().Before(before) {
-			e := event{place: place{store: name, at: at, abs: path}}
+			e := event{place: place{store: name, at: at, abs: path, host: s.host}}
 			list = append(list, Orphan{Kind: Untracked, Since: fi.ModTime().UTC(),
 				Sighting: Sighting{File: File{Store: name, Locator: at, Path: path, Size: fi.Size(), event: e}}})
 		}
@@ -205,14 +219,15 @@ func (c *Custody) untracked(ctx context.Context, name string, before time.Time, 
 // knows reports whether the place has a file that is not known to be gone.
 func (p *projection) knows(ctx context.Context, at place) (bool, error) {
 	var n int
-	err := p.db.QueryRowContext(ctx, "SELECT count(*) FROM files WHERE key = ? AND state < 3", p.hash(at.identity())).Scan(&n)
+	err := p.db.QueryRowContext(ctx, "SELECT count(*) FROM files WHERE key = ? AND state < 3", p.hash(p.identity(at))).Scan(&n)
 	return n > 0, err
 }
 
 // Dispose erases the orphans of the first two kinds, through the purge protocol,
 // and returns them with what became of each. Others are left out.
 func (c *Custody) Dispose(ctx context.Context, orphans []Orphan) ([]Sighting, error) {
-	if err := c.finish(ctx); err != nil {
+	paused := c.paused()
+	if err := c.finish(ctx, paused); err != nil {
 		return nil, err
 	}
 	if err := c.state.catchUp(ctx); err != nil {
@@ -231,5 +246,5 @@ func (c *Custody) Dispose(ctx context.Context, orphans []Orphan) ([]Sighting, er
 			list = append(list, o.Sighting)
 		}
 	}
-	return list, c.dispose(ctx, list, func(*Sighting) bool { return false })
+	return list, c.dispose(ctx, list, func(s *Sighting) bool { return paused[s.event.store] })
 }

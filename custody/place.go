@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -18,6 +19,25 @@ type Store struct {
 	// below it. It is empty for other stores: their things are named
 	// STORE:LOCATOR, and their content is not read.
 	Root string
+	// Shared says that the directory is the same from every host that uses the
+	// ledger, as one on a network file system is. Otherwise what one host has in it
+	// cannot be looked at from another.
+	Shared bool
+	// Content reads what the things of a store without a Root hold; nil where that
+	// cannot be read.
+	Content Content
+
+	host string // whose it is; "" for all
+}
+
+// Content reads the content of things in a store that is no directory. The
+// connector for objects is one.
+type Content interface {
+	// SHA256 returns the hash and the size of the content of the thing that is
+	// there now, and how many bytes were read for it: none where the store vouches
+	// for a hash that it keeps itself. Err is connector-like: its text may be
+	// personal.
+	SHA256(ctx context.Context, at connector.Locator) (sum [32]byte, size, read int64, err error)
 }
 
 // place is where a file is: a locator in a store, or, outside of all stores, its
@@ -26,6 +46,7 @@ type place struct {
 	store string
 	at    connector.Locator
 	abs   string // "" in a store without a root
+	host  string // where it can be looked at; "" for everywhere
 }
 
 // name is the place as a person names it.
@@ -38,20 +59,27 @@ func (p place) name() string {
 
 // identity is what the place is told apart by.
 func (p place) identity() string {
-	if p.store != "" {
-		return p.store + "\x00" + string(p.at)
+	prefix := ""
+	if p.host != "" {
+		prefix = "\x00\x00" + p.host + "\x00"
 	}
-	return "\x00" + p.abs
+	if p.store != "" {
+		return prefix + p.store + "\x00" + string(p.at)
+	}
+	return prefix + "\x00" + p.abs
 }
 
 // resolver finds places. It looks at each directory once, so that a thousand
 // files in one cost one resolution.
 type resolver struct {
 	stores []Store
+	host   string // whose paths outside of all stores are
 	dirs   map[string]string
 }
 
-func newResolver(stores []Store) *resolver { return &resolver{stores, map[string]string{}} }
+func (c *Custody) resolver() *resolver {
+	return &resolver{stores: c.o.Stores, host: c.o.Host, dirs: map[string]string{}}
+}
 
 // place finds where path lies.
 func (r *resolver) place(path string) (place, error) {
@@ -91,7 +119,7 @@ func (r *resolver) inStore(s Store, at string) (place, error) {
 	if at == "" {
 		return place{}, refuse("the path names a store and nothing in it", "write STORE:LOCATOR")
 	}
-	p := place{store: s.Name, at: connector.Locator(at)}
+	p := place{store: s.Name, at: connector.Locator(at), host: s.host}
 	if s.Root != "" {
 		clean := strings.TrimSuffix(at, "/")
 		if !filepath.IsLocal(clean) || filepath.Clean(clean) != clean || clean == "." {
@@ -104,7 +132,7 @@ func (r *resolver) inStore(s Store, at string) (place, error) {
 
 // within tells in which store an absolute path lies: the innermost.
 func (r *resolver) within(abs string, tree bool) place {
-	p, best := place{abs: abs}, -1
+	p, best := place{abs: abs, host: r.host}, -1
 	for _, s := range r.stores {
 		if s.Root == "" || len(s.Root) <= best {
 			continue
@@ -113,7 +141,7 @@ func (r *resolver) within(abs string, tree bool) place {
 		if !ok || below == "" {
 			continue
 		}
-		p.store, p.at, best = s.Name, connector.Locator(below), len(s.Root)
+		p.store, p.at, p.host, best = s.Name, connector.Locator(below), s.host, len(s.Root)
 	}
 	if tree && p.store != "" {
 		p.at += "/"

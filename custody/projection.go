@@ -25,29 +25,36 @@ type projection struct {
 	db     *sql.DB
 	ledger purge.Ledger
 	key    []byte
+	host   string
+	common func(store string) bool // the same from every host
+	one    bool                    // there is one host, whatever its name
+	view   string                  // what the cache is a view of
 }
 
 // projectionVersion is raised with every change of what the cache holds: one of
 // another version is made anew.
-const projectionVersion = "1"
+const projectionVersion = "2"
 
 const projectionTables = `
-DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS daily;
+DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS transfers; DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS daily;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE files (key BLOB PRIMARY KEY, entry INTEGER NOT NULL, place INTEGER NOT NULL, state INTEGER NOT NULL,
+CREATE TABLE files (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, since INTEGER NOT NULL, state INTEGER NOT NULL,
 	at INTEGER NOT NULL, scope BLOB, pid INTEGER NOT NULL, print TEXT NOT NULL, size INTEGER NOT NULL, sha BLOB,
 	required INTEGER NOT NULL, due INTEGER NOT NULL, scheduled INTEGER NOT NULL, attempts INTEGER NOT NULL, tried INTEGER NOT NULL,
-	incident INTEGER NOT NULL, said INTEGER NOT NULL, ended INTEGER NOT NULL, how INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX files_due ON files (due, key) WHERE state < 3 AND due > 0;
-CREATE INDEX files_required ON files (at, key) WHERE state < 3 AND required = 1;
-CREATE INDEX files_reserved ON files (at, key) WHERE state = 1;
-CREATE INDEX files_place ON files (entry, place);
-CREATE TABLE work (key BLOB NOT NULL, work TEXT NOT NULL, entry INTEGER NOT NULL, place INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (key, work)) WITHOUT ROWID;
+	incident INTEGER NOT NULL, said INTEGER NOT NULL, ended INTEGER NOT NULL, how INTEGER NOT NULL);
+CREATE INDEX files_due ON files (due) WHERE state < 3 AND due > 0;
+CREATE INDEX files_required ON files (at) WHERE state < 3 AND required = 1;
+CREATE INDEX files_reserved ON files (at) WHERE state = 1;
+CREATE INDEX files_open ON files (since) WHERE state < 3;
+CREATE TABLE transfers (id INTEGER PRIMARY KEY, source BLOB NOT NULL, state INTEGER NOT NULL, due INTEGER NOT NULL, moves INTEGER NOT NULL,
+	differs INTEGER NOT NULL, answer INTEGER NOT NULL, settled INTEGER NOT NULL);
+CREATE INDEX transfers_open ON transfers (due) WHERE state = 1;
+CREATE TABLE work (key BLOB NOT NULL, work TEXT NOT NULL, id INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (key, work)) WITHOUT ROWID;
 CREATE INDEX work_at ON work (at);
 CREATE TABLE daily (day INTEGER NOT NULL, action TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (day, action)) WITHOUT ROWID;`
 
-func openProjection(ctx context.Context, path string, l purge.Ledger) (*projection, error) {
-	abs, err := filepath.Abs(path)
+func openProjection(ctx context.Context, o *Options) (*projection, error) {
+	abs, err := filepath.Abs(o.Cache)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +68,13 @@ func openProjection(ctx context.Context, path string, l purge.Ledger) (*projecti
 	if err != nil {
 		return nil, fmt.Errorf("make cache: %w", pathless(err))
 	}
-	p := &projection{db: db, ledger: l}
+	p := &projection{db: db, ledger: o.Ledger, host: o.Host, common: o.common, one: o.OneHost, view: "custody cache"}
+	if p.one {
+		p.view += " of one host"
+	}
+	p.view = o.Ledger.ShortHash(p.view)
 	for i := range 4 { // 192 bits that only this ledger knows
-		p.key = append(p.key, l.ShortHash("custody cache key "+strconv.Itoa(i))...)
+		p.key = append(p.key, o.Ledger.ShortHash("custody cache key "+strconv.Itoa(i))...)
 	}
 	return p, nil
 }
@@ -104,14 +115,19 @@ func (p *projection) close() error { return p.db.Close() }
 func (p *projection) hash(s string) []byte {
 	m := hmac.New(sha256.New, p.key)
 	io.WriteString(m, s)
-	return m.Sum(nil)[:16]
+	return m.Sum(nil)[:len(keyHash{})]
+}
+
+// identity is what a place is told apart by.
+func (p *projection) identity(at place) string {
+	if p.one {
+		at.host = ""
+	}
+	return at.identity()
 }
 
 // applied are the kinds of entry that change the state.
 var applied = []ledger.Kind{ledger.CustodyOperations, ledger.CustodyLooks, ledger.CustodyWord, ledger.Outcome, ledger.Incident, ledger.SealedOff}
-
-// perCommit is how many entries are taken in between two commits.
-const perCommit = 16
 
 // catchUp takes in what the ledger has and the cache has not.
 func (p *projection) catchUp(ctx context.Context) error {
@@ -151,33 +167,21 @@ func (p *projection) step(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	a, err := newApplier(ctx, p, tx)
+	if cursor == 0 {
+		if cursor, err = p.first(ctx, newest); err != nil {
+			return false, err
+		}
+	}
+	last, more, forgotten, err := p.takeIn(ctx, tx, cursor, newest, built)
 	if err != nil {
 		return false, err
 	}
-	defer a.close()
-	n, last := 0, newest
-	for e, err := range p.ledger.Entries(ctx, ledger.Filter{Kinds: applied, After: cursor, Before: newest + 1, Unseal: true}) {
-		if err != nil {
+	if forgotten {
+		// Texts were destroyed: not even their hashes may stay.
+		if err := p.reset(ctx, tx, newest); err != nil {
 			return false, err
 		}
-		if e.Kind == ledger.SealedOff && e.Number > built {
-			// Texts were destroyed: not even their hashes may stay.
-			if err := p.reset(ctx, tx, newest); err != nil {
-				return false, err
-			}
-			return true, tx.Commit()
-		}
-		if err := a.entry(ctx, e); err != nil {
-			return false, err
-		}
-		if n++; n == perCommit {
-			last, more = e.Number, e.Number < newest
-			break
-		}
-	}
-	if err := a.flush(ctx); err != nil {
-		return false, err
+		return true, tx.Commit()
 	}
 	if err := setMeta(ctx, tx, "cursor", last); err != nil {
 		return false, err
@@ -190,6 +194,46 @@ func (p *projection) step(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	return more, tx.Commit()
+}
+
+// first is the entry before the first that tells of a file: what others purged
+// before it need not be read.
+func (p *projection) first(ctx context.Context, newest int64) (int64, error) {
+	for e, err := range p.ledger.Entries(ctx, ledger.Filter{Kinds: []ledger.Kind{ledger.CustodyOperations}, Limit: 1}) {
+		return e.Number - 1, err
+	}
+	return newest, nil
+}
+
+// takeIn takes in the entries after cursor, as many as a window holds. It returns
+// the last of them; forgotten reports that the cache holds what was destroyed.
+func (p *projection) takeIn(ctx context.Context, tx *sql.Tx, cursor, newest, built int64) (last int64, more, forgotten bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := newWindow(ctx, p, tx)
+	if err != nil {
+		return 0, false, false, err
+	}
+	last = newest
+	for d := range p.digest(ctx, cursor, newest) {
+		if d.err != nil {
+			return 0, false, false, d.err
+		}
+		if d.sealed && d.number > built {
+			return 0, false, true, nil
+		}
+		if err := w.take(ctx, &d); err != nil {
+			return 0, false, false, err
+		}
+		if len(w.files)+len(w.work) >= windowFiles {
+			last, more = d.number, d.number < newest
+			break
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, false, false, err
+	}
+	return last, more, false, w.write(ctx)
 }
 
 // instant is when an entry was written; 0 when the ledger does not have it.
@@ -211,10 +255,6 @@ func (p *projection) sameHistory(ctx context.Context, tx *sql.Tx, cursor int64) 
 	return at == kept || at == 0, err
 }
 
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
 // position reads up to which entry the cache was brought, and the newest entry
 // there was when it was made. It is not ok when the cache is empty, of another
 // version, or of another ledger.
@@ -223,7 +263,7 @@ func (p *projection) position(ctx context.Context, q querier) (cursor, built int
 	err := q.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name = 'version'), (SELECT value FROM meta WHERE name = 'ledger'),
 		(SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'cursor'), (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'built')`).
 		Scan(&version, &origin, &cursor, &built)
-	return cursor, built, err == nil && version == projectionVersion && origin == p.ledger.ShortHash("custody cache")
+	return cursor, built, err == nil && version == projectionVersion && origin == p.view
 }
 
 // reset empties the cache.
@@ -231,7 +271,7 @@ func (p *projection) reset(ctx context.Context, tx *sql.Tx, newest int64) error 
 	if _, err := tx.ExecContext(ctx, projectionTables); err != nil {
 		return err
 	}
-	for name, value := range map[string]any{"version": projectionVersion, "ledger": p.ledger.ShortHash("custody cache"), "cursor": 0, "built": newest} {
+	for name, value := range map[string]any{"version": projectionVersion, "ledger": p.view, "cursor": 0, "built": newest} {
 		if err := setMeta(ctx, tx, name, value); err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func TestRegisteredMeanwhile(t *testing.T) {
 	if err := os.Chtimes(path, ago, ago); err != nil {
 		t.Fatal(err)
 	}
-	list, err := w.Orphans(t.Context(), custody.Search{Roots: []string{"work"}})
+	list, err := w.Orphans(t.Context(), custody.Search{Roots: []custody.Root{{Store: "work"}}})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%+v %v", list, err)
 	}

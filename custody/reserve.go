@@ -30,11 +30,11 @@ type Reservation struct {
 // Reserve records that a file is about to be made. The operation must be of a
 // kind that makes a file, and is durable when Reserve returns.
 func (c *Custody) Reserve(ctx context.Context, o Operation) (*Reservation, error) {
-	e, err := c.prepare(newResolver(c.o.Stores), &o)
+	e, err := c.prepare(c.resolver(), &o)
 	if err != nil {
 		return nil, err
 	}
-	if !e.kind.makes() {
+	if !e.kind.Makes() {
 		return nil, refuse("an operation of kind "+e.kind.String()+" makes no file", "track it when it is done")
 	}
 	if e.Owner == (owner.Process{}) {

@@ -47,7 +47,7 @@ func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error
 	out := make([]Tracked, len(ops))
 	events := make([]event, 0, len(ops))
 	from := make([]int, 0, len(ops)) // the operation of each event
-	r := newResolver(c.o.Stores)
+	r := c.resolver()
 	for i := range ops {
 		e, err := c.prepare(r, &ops[i])
 		if err != nil {
@@ -63,8 +63,12 @@ func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error
 			out[from[n]].Err = refuse("the file does not have the size that was hashed", "track it once it is written, with the hash of all of it")
 			continue
 		}
-		if events[n].kind.makes() && events[n].state == connector.Gone {
+		if events[n].kind.Makes() && events[n].state == connector.Gone {
 			out[from[n]].Err = refuse("there is no file at this path", "reserve it before it is written, or track it once it is there")
+			continue
+		}
+		if events[n].To != "" && events[n].kind == Sent && events[n].state == connector.Gone {
+			out[from[n]].Err = refuse("there is no file at this path", "record what is sent while it is there")
 			continue
 		}
 		kept, origin = append(kept, events[n]), append(origin, from[n])
@@ -111,6 +115,18 @@ func (c *Custody) prepare(r *resolver, o *Operation) (event, error) {
 	if e.Role == "" {
 		e.Role = c.o.Role
 	}
+	if e.To != "" {
+		if e.toHost() == c.o.Host {
+			return event{}, refuse("the file is on the host to which it is sent", "name the other host; a copy on this one is tracked where it lies")
+		}
+		if e.Due.IsZero() {
+			e.Due = e.At.Add(TransferSpan)
+		}
+		return e, nil
+	}
+	if e.Due.IsZero() && a.Due > 0 {
+		e.Due = e.At.Add(a.Due)
+	}
 	e.Required = e.Required || a.Temporary || !e.Due.IsZero()
 	if e.Owner == (owner.Process{}) && (e.Required || a.Kind == Started) {
 		e.Owner = c.o.Owner
@@ -130,6 +146,7 @@ func (c *Custody) look(ctx context.Context, events []event) {
 		if !ok {
 			continue
 		}
+		list = slices.DeleteFunc(list, func(i int) bool { return c.elsewhere(events[i].place) })
 		for part := range slices.Chunk(list, perEntry) {
 			at := make([]connector.Locator, len(part))
 			for k, i := range part {
@@ -155,13 +172,13 @@ func (c *Custody) expand(ctx context.Context, events []event, from []int) ([]eve
 		return events, from, nil
 	}
 	n := len(events)
-	for f, err := range c.files(ctx, "state < 3", nil) {
+	for f, err := range c.filesBy(ctx, "since", "state < 3", nil) {
 		if err != nil {
 			return nil, nil, err
 		}
 		for _, i := range trees {
 			t := &events[i]
-			if f.event.store != t.store || f.event.place == t.place || !strings.HasPrefix(string(f.event.at), strings.TrimSuffix(string(t.at), "/")+"/") || t.store == "" {
+			if f.event.store != t.store || f.event.host != t.host || f.event.place == t.place || !strings.HasPrefix(string(f.event.at), strings.TrimSuffix(string(t.at), "/")+"/") || t.store == "" {
 				continue
 			}
 			e := *t
@@ -199,10 +216,10 @@ func entryOf(events []event, role string) ledger.Entry {
 	counts := map[string]int64{}
 	for i := range events {
 		e.Items[i] = events[i].item()
-		if s := events[i].stage; s == reserved || s == abandoned {
-			counts[string(s)+"."+events[i].Action]++ // not done yet, or never
-		} else {
+		if s := events[i].stage; s.done() && s != differing {
 			counts["action."+events[i].Action]++
+		} else {
+			counts[string(s)+"."+events[i].Action]++
 		}
 	}
 	for name, n := range counts {
@@ -216,6 +233,15 @@ func entryOf(events []event, role string) ledger.Entry {
 
 func idOf(entry int64, place int) string {
 	return strconv.FormatInt(entry, 10) + "." + strconv.Itoa(place)
+}
+
+// idNamed is the operation of that ID, or 0.
+func idNamed(id string) opID {
+	entry, place, ok := parseID(id)
+	if !ok || place >= 1<<placeBits || entry >= 1<<(63-placeBits) {
+		return 0
+	}
+	return newID(entry, int64(place))
 }
 
 // parseID reads what idOf wrote.

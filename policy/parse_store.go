@@ -14,7 +14,7 @@ import (
 // The keys of a store, by kind.
 var storeKeys = map[StoreKind][]string{
 	Rows:  {"rows", "pace"},
-	Files: {"files", "mount", "marker", "cross_mounts", "pace"},
+	Files: {"files", "mount", "marker", "cross_mounts", "shared", "pace"},
 	Objects: {"objects", "endpoint", "region", "path_style", "profile", "access_key", "secret_key", "session_token",
 		"buckets", "inventory", "uploads", "timeout", "attempts", "concurrency", "pace"},
 }
@@ -104,6 +104,9 @@ func (p *parser) root(target value, f map[string]field, s *Store) {
 	}
 	if n, ok := f["cross_mounts"]; ok {
 		s.CrossMounts, _ = p.boolean(n.val, "cross_mounts")
+	}
+	if n, ok := f["shared"]; ok {
+		s.Shared, _ = p.boolean(n.val, "shared")
 	}
 	n, ok := f["marker"]
 	if !ok {

@@ -66,6 +66,9 @@ type Store struct {
 	Marker string
 	// CrossMounts lets scans of a file store enter other file systems.
 	CrossMounts bool
+	// Shared says that the directory is the same from every host with this policy,
+	// so that tracked files in it can be looked at from each.
+	Shared bool
 	// Options are the settings only one kind of store knows ("endpoint",
 	// "region", "path_style", …), checked against a closed list when parsed.
 	Options map[string]string

@@ -24,6 +24,8 @@ import (
 type custodyFlags struct {
 	ledger string
 	stores []string
+	shared []string
+	host   string
 	show   bool
 }
 
@@ -31,6 +33,8 @@ func (f *custodyFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.ledger, "ledger", "", "use this ledger, such as sqlite:epitaph.db, and no policy (also $EPITAPH_LEDGER)")
 	fl.StringArrayVar(&f.stores, "store", nil, "with --ledger, the directories in which tracked files lie: `NAME=DIR`")
+	fl.StringSliceVar(&f.shared, "shared", nil, "the `STORES` of --store that are the same directory on every host")
+	fl.StringVar(&f.host, "host", "", "the name by which this host is known in the ledger (also $EPITAPH_HOST)")
 }
 
 func (f *custodyFlags) addShow(cmd *cobra.Command) {
@@ -77,6 +81,10 @@ func (k *keeper) name(f custody.File) string {
 func (a *app) openCustody(ctx context.Context, f *custodyFlags, write bool, with func(*custody.Options)) (*keeper, error) {
 	k := &keeper{}
 	o := custody.Options{Clock: a.env.Now, Who: a.who()}
+	var err error
+	if o.Host, err = a.hostName(f.host); err != nil {
+		return nil, err
+	}
 	dsn, err := a.custodyStores(ctx, f, k, &o)
 	if err == nil {
 		err = a.custodyLedger(ctx, dsn, write, k, &o)
@@ -94,6 +102,21 @@ func (a *app) openCustody(ctx context.Context, f *custodyFlags, write bool, with
 	return k, nil
 }
 
+// hostName is the name by which this host is known to those who share a ledger.
+func (a *app) hostName(flag string) (string, error) {
+	name := flag
+	if name == "" {
+		name, _ = a.env.Lookup("EPITAPH_HOST")
+	}
+	if name == "" {
+		return host(), nil
+	}
+	if strings.ContainsAny(name, "/ \t\r\n\x00") || len(name) > 128 {
+		return "", usage("--host: a name of a host has no slash and no blank, and 128 bytes at most", "such as --host web1")
+	}
+	return name, nil
+}
+
 // custodyStores opens the stores and returns the address of the ledger.
 func (a *app) custodyStores(ctx context.Context, f *custodyFlags, k *keeper, o *custody.Options) (dsn string, err error) {
 	dsn = f.ledger
@@ -103,6 +126,9 @@ func (a *app) custodyStores(ctx context.Context, f *custodyFlags, k *keeper, o *
 	if dsn == "" {
 		if len(f.stores) > 0 {
 			return "", usage("--store is for use with --ledger", "the stores of a policy are those it names")
+		}
+		if len(f.shared) > 0 {
+			return "", usage("--shared is for use with --ledger and --store", "in a policy: stores: NAME: {files: DIR, shared: true}")
 		}
 		return a.policyStores(ctx, k, o)
 	}
@@ -122,7 +148,12 @@ func (a *app) custodyStores(ctx context.Context, f *custodyFlags, k *keeper, o *
 			return "", usage("--store "+name+": the directory cannot be used as a root", "give the path of a directory")
 		}
 		k.close = append(k.close, c.Close)
-		o.Stores = append(o.Stores, custody.Store{Name: name, Root: dir, Connector: c})
+		o.Stores = append(o.Stores, custody.Store{Name: name, Root: dir, Connector: c, Shared: slices.Contains(f.shared, name)})
+	}
+	for _, name := range f.shared {
+		if !slices.ContainsFunc(o.Stores, func(s custody.Store) bool { return s.Name == name }) {
+			return "", usage(fmt.Sprintf("--shared: no --store is called %q", name), "give it as --store "+name+"=DIR")
+		}
 	}
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		o.Paused = a.pausedStore(func(name string) []string { return []string{pauseBeside(path, ""), pauseBeside(path, name)} })
@@ -152,9 +183,10 @@ func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (
 		s := &pol.Stores[i]
 		switch s.Kind {
 		case policy.Files:
-			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Root: pol.Resolve(s.Target), Connector: st.byName[s.Name]})
+			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Root: pol.Resolve(s.Target), Connector: st.byName[s.Name], Shared: s.Shared})
 		case policy.Objects:
-			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Connector: st.byName[s.Name]})
+			content, _ := st.byName[s.Name].(custody.Content)
+			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Connector: st.byName[s.Name], Content: content})
 		case policy.Rows:
 			k.databases[s.Name], _ = st.byName[s.Name].(listed)
 		}

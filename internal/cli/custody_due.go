@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -61,6 +62,8 @@ type groupJSON struct {
 	Host   string `json:"host"`
 	Action string `json:"action"`
 	Files  int64  `json:"files"`
+	// Transfers are those that nobody acknowledged in time.
+	Transfers int64 `json:"transfers"`
 }
 
 func (a *app) overdueCommand() *cobra.Command {
@@ -69,8 +72,9 @@ func (a *app) overdueCommand() *cobra.Command {
 		Use:   "overdue",
 		Short: "List tracked files that should be gone and are not known to be",
 		Long: `Lists the tracked files whose due date has passed and that nobody has seen to be
-gone, grouped by scope, host and action. It reads the record and looks at no store:
-for that there is epitaph cleanup verify.
+gone, and the transfers that the other side has not acknowledged in time, grouped by
+scope, host and action. It reads the record and looks at no store: for that there is
+epitaph cleanup verify.
 
 Status: 0 when nothing is overdue, 1 when anything is.`,
 		Example: "  epitaph overdue || notify\n  epitaph overdue --show",
@@ -90,59 +94,102 @@ Status: 0 when nothing is overdue, 1 when anything is.`,
 	return cmd
 }
 
-func (a *app) showOverdue(ctx context.Context, k *keeper, show bool) error {
-	byGroup := map[groupJSON][]custody.File{}
-	n := int64(0)
+// overdueGroup is what is overdue of one scope, host and action.
+type overdueGroup struct {
+	files     []custody.File
+	transfers []custody.Transfer
+}
+
+// overdue gathers what is overdue.
+func (k *keeper) overdue(ctx context.Context) (map[groupJSON]*overdueGroup, error) {
+	groups := map[groupJSON]*overdueGroup{}
+	of := func(o *custody.Operation) *overdueGroup {
+		key := groupJSON{Scope: o.Scope, Host: o.Host, Action: o.Action}
+		if groups[key] == nil {
+			groups[key] = &overdueGroup{}
+		}
+		return groups[key]
+	}
 	for f, err := range k.Overdue(ctx) {
 		if err != nil {
-			return err
+			return nil, err
 		}
-		g := groupJSON{Scope: f.Made.Scope, Host: f.Made.Host, Action: f.Made.Action}
-		byGroup[g] = append(byGroup[g], f)
-		n++
+		g := of(&f.Made)
+		g.files = append(g.files, f)
 	}
-	groups := make([]groupJSON, 0, len(byGroup))
-	for g := range byGroup {
-		groups = append(groups, g)
+	for t, err := range k.OverdueTransfers(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		g := of(&t.Made)
+		g.transfers = append(g.transfers, t)
 	}
-	slices.SortFunc(groups, func(x, y groupJSON) int {
+	return groups, nil
+}
+
+func (a *app) showOverdue(ctx context.Context, k *keeper, show bool) error {
+	byGroup, err := k.overdue(ctx)
+	if err != nil {
+		return err
+	}
+	groups := slices.SortedFunc(maps.Keys(byGroup), func(x, y groupJSON) int {
 		return slices.Compare([]string{x.Scope, x.Host, x.Action}, []string{y.Scope, y.Host, y.Action})
 	})
 	out := struct {
-		Overdue int64       `json:"overdue"`
-		Groups  []groupJSON `json:"groups"`
-		Files   []fileJSON  `json:"files"`
-	}{n, []groupJSON{}, []fileJSON{}}
+		Overdue   int64          `json:"overdue"`
+		Groups    []groupJSON    `json:"groups"`
+		Files     []fileJSON     `json:"files"`
+		Transfers []transferJSON `json:"transfers"`
+	}{0, []groupJSON{}, []fileJSON{}, []transferJSON{}}
 	p := a.stdout()
 	for _, g := range groups {
-		files := byGroup[g]
-		g.Files = int64(len(files))
+		of := byGroup[g]
+		g.Files, g.Transfers = int64(len(of.files)), int64(len(of.transfers))
+		out.Overdue += g.Files + g.Transfers
 		out.Groups = append(out.Groups, g)
-		if !a.global.json {
-			p.linef("scope %s · host %s · %s: %s", orNone(g.Scope), orNone(g.Host), g.Action, count(g.Files, "file"))
-		}
-		for _, f := range files {
-			if a.global.json {
+		if a.global.json {
+			for _, f := range of.files {
 				out.Files = append(out.Files, k.fileJSON(f, show))
-				continue
 			}
+			for _, t := range of.transfers {
+				out.Transfers = append(out.Transfers, k.transferJSON(&t, show))
+			}
+			continue
+		}
+		p.linef("scope %s · host %s · %s: %s", orNone(g.Scope), orNone(g.Host), g.Action, g.counted())
+		for _, f := range of.files {
 			p.linef("  %s  due %s%s", k.label(f, show), instant(f.Due), p.red(remarks(f)))
+		}
+		for _, t := range of.transfers {
+			p.linef("  %s  due %s%s", k.label(t.File, show), instant(t.Due), p.red(transferRemarks(&t)))
 		}
 	}
 	if a.global.json {
 		if err := a.printJSON(out); err != nil {
 			return err
 		}
-	} else if n == 0 {
+	} else if out.Overdue == 0 {
 		p.linef("nothing is overdue")
 	}
 	if p.err != nil {
 		return p.err
 	}
-	if n > 0 {
+	if out.Overdue > 0 {
 		return ended(StatusPartly)
 	}
 	return nil
+}
+
+// counted says how much a group is.
+func (g *groupJSON) counted() string {
+	switch {
+	case g.Transfers == 0:
+		return count(g.Files, "file")
+	case g.Files == 0:
+		return count(g.Transfers, "transfer")
+	default:
+		return count(g.Files, "file") + ", " + count(g.Transfers, "transfer")
+	}
 }
 
 func orNone(s string) string {
@@ -186,7 +233,8 @@ at, changes nothing.
 
 Status: 0 when all was looked at; 1 when something is unknown, or is there past its
 due date.`,
-		Args: noArgs,
+		Example: "  epitaph cleanup verify --show",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
@@ -300,10 +348,11 @@ func (a *app) cleanupConfirm() *cobra.Command {
 	var by string
 	cmd := &cobra.Command{
 		Use:   "confirm ID --by WHO",
-		Short: "Record a person's word that a file is gone",
+		Short: "Record a person's word that a file is gone, or a transfer settled",
 		Long: `Records that a person says that a file is gone, for a place that cannot be looked at
-any more. It is kept as a word, never as something that was seen. Of a file that is
-seen to be there it is not taken.`,
+any more; or, with the id of a transfer that nobody acknowledges, that it is settled.
+It is kept as a word, never as something that was seen. Of a file that is seen to be
+there it is not taken.`,
 		Example: "  epitaph cleanup confirm 184.3 --by 'J. Jones, disk shredded'",
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -37,6 +37,7 @@ type recordJSON struct {
 	Scope     string     `json:"scope,omitempty"`
 	Actor     string     `json:"actor,omitempty"`
 	Host      string     `json:"host,omitempty"`
+	To        string     `json:"to,omitempty"`
 	Role      string     `json:"role,omitempty"`
 	Ref       string     `json:"ref,omitempty"`
 	Seen      string     `json:"seen"`
@@ -98,7 +99,7 @@ func (a *app) showHistory(ctx context.Context, k *keeper, w custody.Wanted) erro
 			p.linef("%s", historyLine(p, &r, name))
 			continue
 		}
-		j := recordJSON{ID: r.ID, At: r.At, Action: r.Action, Stage: r.Stage, Path: r.Path, Scope: r.Scope, Actor: r.Actor, Host: r.Host, Role: r.Role,
+		j := recordJSON{ID: r.ID, At: r.At, Action: r.Action, Stage: r.Stage, Path: r.Path, Scope: r.Scope, Actor: r.Actor, Host: r.Host, To: r.To, Role: r.Role,
 			Ref: r.Ref.String(), Seen: r.Seen.String(), Bytes: r.Bytes, Due: optional(r.Due), Error: r.Error, ErrorType: r.ErrorType}
 		if r.Kind != 0 {
 			j.Kind = r.Kind.String()
@@ -144,7 +145,7 @@ func historyLine(p *printer, r *custody.Record, name string) string {
 	if r.Bytes > 0 {
 		words = append(words, bytesText(r.Bytes))
 	}
-	for _, f := range []struct{ name, value string }{{"scope", r.Scope}, {"actor", r.Actor}, {"host", r.Host}, {"object", r.Ref.String()}} {
+	for _, f := range []struct{ name, value string }{{"scope", r.Scope}, {"actor", r.Actor}, {"host", r.Host}, {"to", r.To}, {"object", r.Ref.String()}} {
 		if f.value != "" {
 			words = append(words, f.name+"="+ledger.SafeCode(f.value))
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/custody"
+	"github.com/epitaph/epitaph/owner"
 )
 
 type trackFlags struct {
@@ -24,6 +25,8 @@ type trackFlags struct {
 	batch, list     bool
 	reserve         bool
 	commit, abandon string
+	acknowledge     string
+	lease           string
 }
 
 func (a *app) trackCommand() *cobra.Command {
@@ -42,9 +45,15 @@ stdin, one JSON object on each line, such as
   {"action": "work_copy_created", "path": "/srv/work/a.csv", "due": "2h"}
 A line that is wrong is named and left out; the others are recorded.
 
-Status: 0 when all was recorded; 1 when a line or a file was left out, or a file
-that is said to be deleted is still there or cannot be looked at.`,
-		Example: "  epitaph track work_copy_created /srv/work/a.csv --scope 5 --due 2h\n  id=$(epitaph track --reserve nas_raw_created /srv/nas/b.csv) && write-it && epitaph track --commit $id\n  epitaph track --list",
+With --to the file is on its way to another host: the id that is printed is a claim,
+which that host settles with track --acknowledge ID PATH. What arrived is read,
+compared with what was sent, and tracked. A transfer that nobody acknowledges in time
+is overdue. The original of transfer_moved is due once the other side has it.
+
+Status: 0 when all was recorded; 1 when a line or a file was left out, a file that
+is said to be deleted is still there or cannot be looked at, or something else
+arrived than was sent.`,
+		Example: "  epitaph track work_copy_created /srv/work/a.csv --scope 5 --due 2h\n  id=$(epitaph track --reserve nas_raw_created /srv/nas/b.csv) && write-it && epitaph track --commit $id\n  epitaph track transfer_sent /srv/out/a.csv --to services --due 1h\n  epitaph track --acknowledge 184.0 /srv/in/a.csv\n  epitaph track --list",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
@@ -69,6 +78,9 @@ that is said to be deleted is still there or cannot be looked at.`,
 	fl.StringVar(&f.Error, "error", "", "the text of an error; sealed")
 	fl.StringVar(&f.ErrorType, "error-type", "", "the type of the error")
 	fl.IntVar(&f.owner, "owner", 0, "the `PID` that answers for the file, instead of the process that started this command")
+	fl.StringVar(&f.To, "to", "", "the `HOST` to which the file goes, or HOST/STORE; --due is by when it must be acknowledged, a day if it is not given")
+	fl.StringVar(&f.acknowledge, "acknowledge", "", "record what arrived of the transfer `ID`: takes a path, or an action and a path")
+	fl.StringVar(&f.lease, "lease", "", "a `FILE` that the owner keeps locked, flock(2), as long as he lives: he is then known to live, or not, from other containers too")
 	fl.BoolVar(&f.noHash, "no-hash", false, "do not read the file for its SHA-256")
 	fl.BoolVar(&f.batch, "batch", false, "read operations from stdin, one JSON object on each line")
 	fl.BoolVar(&f.list, "list", false, "list the actions")
@@ -89,6 +101,8 @@ func (a *app) runTrack(ctx context.Context, f *trackFlags, args []string) error 
 	}
 	other := f.batch || f.commit != "" || f.abandon != ""
 	switch {
+	case f.acknowledge != "":
+		return a.acknowledge(ctx, f, op, args)
 	case other && len(args) > 0:
 		return usage("--batch, --commit and --abandon take no action and no path", "see epitaph track --help")
 	case !other && len(args) < 2:
@@ -101,10 +115,7 @@ func (a *app) runTrack(ctx context.Context, f *trackFlags, args []string) error 
 			return err
 		}
 	}
-	k, err := a.openCustody(ctx, &f.custodyFlags, true, func(o *custody.Options) {
-		o.Role = f.Role
-		o.Owner, _ = caller(f.owner)
-	})
+	k, err := a.openToTrack(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -127,6 +138,22 @@ func (a *app) runTrack(ctx context.Context, f *trackFlags, args []string) error 
 		return err
 	}
 	return a.trackPaths(ctx, k, f, op, args)
+}
+
+// openToTrack opens the custody for one who registers something.
+func (a *app) openToTrack(ctx context.Context, f *trackFlags) (*keeper, error) {
+	var lease owner.Lease
+	if f.lease != "" {
+		var err error
+		if lease, err = owner.LeaseOf(f.lease); err != nil {
+			return nil, usage("--lease: "+cause(err), "keep it locked while the application lives: flock FILE COMMAND")
+		}
+	}
+	return a.openCustody(ctx, &f.custodyFlags, true, func(o *custody.Options) {
+		o.Role = f.Role
+		o.Owner, _ = caller(f.owner)
+		o.Owner.Lease = lease
+	})
 }
 
 // checkAction refuses an unknown action before anything is opened.
@@ -227,7 +254,7 @@ func (a *app) trackPaths(ctx context.Context, k *keeper, f *trackFlags, op custo
 	for i, path := range args[1:] {
 		ops[i] = op
 		ops[i].Action, ops[i].Path = args[0], path
-		if !f.noHash && action.Kind >= custody.Created && action.Kind <= custody.Streamed {
+		if op.To != "" || !f.noHash && action.Kind.Makes() {
 			// What cannot be read is tracked without a hash, and is never taken for checked.
 			if sum, size, err := k.Digest(ctx, path); err == nil {
 				ops[i].Hash, ops[i].Size = sum, size
@@ -240,7 +267,7 @@ func (a *app) trackPaths(ctx context.Context, k *keeper, f *trackFlags, op custo
 	}
 	t := trackTally{a: a}
 	for i, r := range rs {
-		t.add(0, "path "+strconv.Itoa(i+1), ends(action), r)
+		t.add(0, "path "+strconv.Itoa(i+1), ends(action) && op.To == "", r)
 		if r.Err == nil && !a.global.json {
 			if _, err := fmt.Fprintln(a.env.Stdout, r.ID); err != nil {
 				return err

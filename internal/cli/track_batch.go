@@ -23,6 +23,7 @@ type operation struct {
 	Action      string          `json:"action"`
 	Path        string          `json:"path"`
 	From        string          `json:"from"`
+	To          string          `json:"to"`
 	At          string          `json:"at"`
 	Scope       string          `json:"scope"`
 	Actor       string          `json:"actor"`
@@ -47,7 +48,7 @@ type operation struct {
 
 // parse makes an operation of what was written. meta are KEY=VALUE pairs.
 func (p *operation) parse(now time.Time, meta []string) (custody.Operation, error) {
-	o := custody.Operation{Action: p.Action, Path: p.Path, From: p.From, Scope: p.Scope, Actor: p.Actor, FileType: p.Type,
+	o := custody.Operation{Action: p.Action, Path: p.Path, From: p.From, To: p.To, Scope: p.Scope, Actor: p.Actor, FileType: p.Type,
 		Size: p.Size, Purpose: p.Purpose, Transferred: p.Transferred, Host: p.Host, Role: p.Role,
 		Error: p.Error, ErrorType: p.ErrorType, Meta: p.Meta, Required: p.Required}
 	var err error
@@ -122,7 +123,7 @@ func (a *app) trackBatch(ctx context.Context, k *keeper, f *trackFlags) error {
 				continue // the ledger failed before it
 			}
 			action, _ := k.Vocabulary().Find(ops[i].Action)
-			t.add(lines[i], fmt.Sprintf("line %d", lines[i]), ends(action), r)
+			t.add(lines[i], fmt.Sprintf("line %d", lines[i]), ends(action) && ops[i].To == "", r)
 		}
 		for _, line := range slices.Sorted(maps.Keys(refused)) {
 			t.add(line, fmt.Sprintf("line %d", line), false, custody.Tracked{Err: refused[line]})

@@ -35,6 +35,7 @@ func (a *app) verifyFiles() *cobra.Command {
   ok           there, with the size recorded; with --hashes, with the content too
   deleted      known to be gone, and not there
   not-checked  there, but nobody recorded what to compare it with
+  elsewhere    in the directory of another host, which must look at it
   missing      it should be there, and is not
   returned     it was known to be gone, and is there
   size         its size is another
@@ -226,7 +227,7 @@ func (a *app) runVerifyFiles(ctx context.Context, f *verifyFilesFlags) error {
 	return nil
 }
 
-var verdictOrder = []custody.Verdict{custody.OK, custody.KnownGone, custody.NotChecked, custody.Lost, custody.Returned, custody.Resized,
+var verdictOrder = []custody.Verdict{custody.OK, custody.KnownGone, custody.NotChecked, custody.Elsewhere, custody.Lost, custody.Returned, custody.Resized,
 	custody.Edited, custody.Rotten, custody.Unseen, custody.Stranger, custody.Unpaired, custody.RowOK, custody.RowNotChecked, custody.RowUntracked,
 	custody.RowMissing, custody.RowResized, custody.RowRehashed, custody.RowAstray, custody.RowInvalid, custody.RowUnseen, custody.Rowless}
 
