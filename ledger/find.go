@@ -283,7 +283,7 @@ func (l *Ledger) findItem(ctx context.Context, f *Filter, within span) ([]number
 		if err != nil {
 			return nil, fmt.Errorf("sealed texts of entry %d: %w", number, err)
 		}
-		named, err := s.find(f.Item)
+		named, err := s.find(f.Item, list[0].record.store)
 		if err != nil || len(named) == 0 {
 			if err != nil {
 				return nil, fmt.Errorf("sealed texts of entry %d: %w", number, err)
@@ -352,7 +352,7 @@ func (l *Ledger) lookupItem(ctx context.Context, key string, after, upTo int64, 
 }
 
 // find returns the places of the items that the key names.
-func (s *sealed) find(key string) ([]int, error) {
+func (s *sealed) find(key, store string) ([]int, error) {
 	var places []int
 	for i, slot := range s.items {
 		if slot.salt == nil {
@@ -362,7 +362,7 @@ func (s *sealed) find(key string) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		if it.Names(key) {
+		if it.Names(key, store) {
 			places = append(places, i)
 		}
 	}

@@ -136,7 +136,7 @@ func (l *Ledger) ProveItem(ctx context.Context, item string, show bool) ([]*proo
 		if err != nil {
 			return nil, fmt.Errorf("prove: %w", err)
 		}
-		places, err := s.find(item)
+		places, err := s.find(item, n.record.store)
 		if err != nil {
 			return nil, fmt.Errorf("prove: %w", err)
 		}

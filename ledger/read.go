@@ -13,9 +13,9 @@ import (
 type Filter struct {
 	Run, Rule, Store string
 	Kinds            []Kind
-	// Item is the id or locator of an item, or the locator of a part, in full, the
-	// latter alone or as STORE:LOCATOR: the intents that name it and the outcomes
-	// that answer them. What was sealed off is not found.
+	// Item is the id of an item, or the locator of an item or part in full, alone or
+	// as STORE:LOCATOR: the intents that name it and the outcomes that answer them.
+	// What was sealed off is not found.
 	Item string
 	// Clues only skip: they leave out entries that cannot meet one of them. Of
 	// what passes, the reader looks at the texts itself. What was sealed off is

@@ -14,11 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// Selection says which sealed texts are to be destroyed. Exactly one field is
-// set.
+// Selection says which sealed texts are to be destroyed. Exactly one of Item,
+// Before and Subject is set.
 type Selection struct {
-	// Item is the id or locator of items, or the locator of a part, in full, the
-	// latter alone or as STORE:LOCATOR.
+	// Item is the id of items, or the locator of items or parts in full, alone or as
+	// STORE:LOCATOR.
 	Item string
 	// Before takes all sealed texts of entries older than that instant.
 	Before time.Time
@@ -26,6 +26,9 @@ type Selection struct {
 	// word: between the ends of the text or characters that are neither letter
 	// nor digit. Case counts. It has a letter or digit at least.
 	Subject string
+	// Keep reports an item that is needed yet, of an entry by kind and number, at a
+	// place in it: it is left alone. Nil for none.
+	Keep func(kind Kind, number int64, place int, it Item) bool
 }
 
 // Destroyed is what SealOff did, or would do.
@@ -34,6 +37,8 @@ type Destroyed struct {
 	// Open counts intents that were left alone because they have no outcome yet:
 	// a run still needs them.
 	Open int64
+	// Kept counts items that were left alone because Selection.Keep wants them.
+	Kept int64
 	// Numbers are the entries that say so.
 	Numbers []int64
 }
@@ -43,6 +48,7 @@ type Destroyed struct {
 type target struct {
 	number         int64
 	secrets, items []int
+	kept           int // items that were chosen, and are needed yet
 }
 
 // targetsPerEntry bounds what one sealing entry covers.
@@ -60,8 +66,7 @@ func (l *Ledger) SealOff(ctx context.Context, s Selection, dry bool, secrets ...
 	if l.write == nil && !dry {
 		return done, ErrReadOnly
 	}
-	targets, open, err := l.selectTargets(ctx, s)
-	done.Open = open
+	targets, err := l.selectTargets(ctx, s, &done)
 	if err != nil {
 		return done, fmt.Errorf("seal off: %w", err)
 	}
@@ -102,7 +107,8 @@ func (l *Ledger) Scrub(ctx context.Context) error {
 // still hold copies: a reader was in the way. Scrub, and each SealOff, tries again.
 var ErrCopiesLeft = errors.New("the texts are destroyed, but copies may be left")
 
-func (l *Ledger) selectTargets(ctx context.Context, s Selection) (targets []target, open int64, err error) {
+// selectTargets finds what is to be destroyed, and counts what is left alone.
+func (l *Ledger) selectTargets(ctx context.Context, s Selection, done *Destroyed) (targets []target, err error) {
 	set := 0
 	for _, is := range []bool{s.Item != "", !s.Before.IsZero(), s.Subject != ""} {
 		if is {
@@ -110,36 +116,36 @@ func (l *Ledger) selectTargets(ctx context.Context, s Selection) (targets []targ
 		}
 	}
 	if set != 1 {
-		return nil, 0, errors.New("give one of item, before, subject")
+		return nil, errors.New("give one of item, before, subject")
 	}
 	if s.Subject != "" && len(words(s.Subject)) == 0 { // " " is in nearly every text
-		return nil, 0, errors.New("a subject without a letter or digit")
+		return nil, errors.New("a subject without a letter or digit")
 	}
 	var after int64
 	for {
 		number, blob, err := l.nextSealed(ctx, after, s)
 		if err != nil || number == 0 {
-			return targets, open, err
+			return targets, err
 		}
 		after = number
 		r, err := readRecord(ctx, l.read, number)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		t, err := s.choose(number, r, blob)
 		if err != nil {
-			return nil, 0, fmt.Errorf("sealed texts of entry %d: %w", number, err)
+			return nil, fmt.Errorf("sealed texts of entry %d: %w", number, err)
 		}
-		if len(t.items)+len(t.secrets) == 0 {
+		if done.Kept += int64(t.kept); len(t.items)+len(t.secrets) == 0 {
 			continue
 		}
 		var is int
 		err = l.read.QueryRowContext(ctx, "SELECT count(*) FROM open_intents WHERE number = $1", number).Scan(&is)
 		switch {
 		case err != nil:
-			return nil, 0, err
+			return nil, err
 		case is > 0:
-			open++
+			done.Open++
 		default:
 			targets = append(targets, t)
 		}
@@ -183,14 +189,20 @@ func (s Selection) choose(number int64, r *record, blob []byte) (target, error) 
 			continue
 		}
 		take := !s.Before.IsZero()
-		if !take {
-			it, err := decodeItem(slot.text)
-			if err != nil {
-				return t, err
-			}
-			take = s.Item != "" && it.Names(s.Item) || s.Subject != "" && it.concerns(s.Subject)
+		if take && s.Keep == nil {
+			t.items = append(t.items, i)
+			continue
 		}
-		if take {
+		it, err := decodeItem(slot.text)
+		if err != nil {
+			return t, err
+		}
+		take = take || s.Item != "" && it.Names(s.Item, r.store) || s.Subject != "" && it.concerns(s.Subject)
+		switch {
+		case !take:
+		case s.Keep != nil && s.Keep(Kind(r.kind), number, i, it):
+			t.kept++
+		default:
 			t.items = append(t.items, i)
 		}
 	}

@@ -152,15 +152,18 @@ func itemKeys(keys []uint64, it *Item) []uint64 {
 	return keys
 }
 
-// Names reports whether key is the id or locator of the item, or the locator of a
-// part of it, alone or as STORE:LOCATOR.
-func (it *Item) Names(key string) bool {
-	if it.ID == key || it.Locator == key {
+// Names reports whether key is the id of the item, or the locator of it or of a
+// part, alone or as STORE:LOCATOR. store is that of the item's entry.
+func (it *Item) Names(key, store string) bool {
+	is := func(store, locator string) bool {
+		rest, ok := strings.CutPrefix(key, store+":")
+		return locator == key || ok && store != "" && locator == rest
+	}
+	if it.ID == key || is(store, it.Locator) {
 		return true
 	}
 	for i := range it.Parts {
-		p := &it.Parts[i]
-		if rest, ok := strings.CutPrefix(key, p.Store+":"); p.Locator == key || ok && p.Locator == rest {
+		if is(it.Parts[i].Store, it.Parts[i].Locator) {
 			return true
 		}
 	}

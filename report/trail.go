@@ -200,7 +200,7 @@ func (j *joiner) unsealed(ctx context.Context, number int64) (ledger.Entry, erro
 }
 
 func (l *Line) add(wanted string, it Item) {
-	if wanted == "" || it.Names(wanted) {
+	if wanted == "" || it.Names(wanted, l.Store) {
 		l.Batch = append(l.Batch, it)
 	}
 }

@@ -455,7 +455,7 @@ func TestServePrunes(t *testing.T) {
 	s.wait(`"event":"pruned","status":0,"entries":256,"held":300,"held_by":"key"`)
 	s.end(syscall.SIGTERM, 0)
 	out, err := command(t.Context(), dir, "ledger", "prune", "--yes").CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("0 would go.\nEntry 300 and all after it stay: the key that it introduced signs")) {
+	if err != nil || !bytes.HasPrefix(out, []byte("Let go of 0 entries before ")) || !bytes.Contains(out, []byte("\nEntry 300 and all after it stay: the key that it introduced signs")) {
 		t.Errorf("%v: %s", err, out)
 	}
 	quiet := serve(t, dir, nil, "--prune=false")

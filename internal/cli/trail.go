@@ -273,7 +273,7 @@ func (f *trailFlags) filter(now time.Time) (ledger.Filter, error) {
 }
 
 // hintItem says how items are named: what has no id is known by its place only.
-const hintItem = "an item is its id (a number or a UUID), its key or TABLE/KEY, or the path as epitaph trail --items shows it; a part is its path or STORE:PATH"
+const hintItem = "an item is its id (a number or a UUID), its key or TABLE/KEY, or a path as epitaph trail --items shows it, alone or as STORE:PATH"
 
 func itemHints(item string) []string {
 	if item == "" {

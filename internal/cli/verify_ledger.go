@@ -69,6 +69,9 @@ func (a *app) runVerifyLedger(ctx context.Context, f verifyFlags) error {
 		if err != nil {
 			return usage(fmt.Sprintf("cannot read the checkpoint %s: %s", path, cause(err)))
 		}
+		if _, err := proof.Peek(note); err != nil {
+			return usage(path+" is no checkpoint", "epitaph ledger checkpoint prints one, and so do the places named by checkpoints: pins")
+		}
 		v.Notes = append(v.Notes, note)
 	}
 	l, err := a.openKept(ctx, k, readOnly)
