@@ -359,6 +359,7 @@ func (c *claim) directory(h *heldItem) connector.Result {
 	if r.State != connector.Gone {
 		counts.Left, counts.Unknown = remaining(s.under, h.fd)
 		counts.Unknown += w.lost
+		endNow(h.fd, s.now())
 		if fsync(h.fd) != nil {
 			counts.Unknown, counts.Gone = counts.Unknown+counts.Gone, 0
 		}

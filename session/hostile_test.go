@@ -551,3 +551,31 @@ func TestDeepTree(t *testing.T) {
 	b.must(err)
 	b.ended(e, "gone GONE: 0 gone, 0 left, 0 unknown")
 }
+
+// What a deletion could not take is due from then on, also where its time is not
+// over and nobody held it: the next sweep tries again.
+func TestSweepTriesAgainAfterADeletion(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.root = filepath.Join(hardDisk(t), "sessions")
+	s := b.store()
+	_, _, err := s.Leave(t.Context(), "a", time.Hour, owner.Process{})
+	b.must(err)
+	stuck := b.path("a", "stuck.txt")
+	b.must(os.WriteFile(stuck, []byte("x"), 0o600))
+	reason, thaw := freeze(t, stuck)
+	e, err := s.Delete(t.Context(), "a")
+	b.must(err)
+	b.ended(e, "present "+reason+": 0 gone, 1 left, 0 unknown")
+	w, err := s.Sweep(t.Context())
+	b.must(err)
+	if len(w.Ended) != 1 || w.Left != 1 || w.Waiting != 0 || len(w.Leftovers) != 0 {
+		t.Errorf("the sweep did not try: %+v", w)
+	}
+	thaw()
+	w, err = s.Sweep(t.Context())
+	b.must(err)
+	if w.Failed() || w.Counts.Gone != 1 || b.exists(b.path("a")) {
+		t.Errorf("sweep: %+v", w)
+	}
+}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 )
@@ -35,7 +36,8 @@ func From(ctx context.Context) (*Session, bool) {
 // The session is disposed of when the handler has returned and the response has
 // been flushed to the connection, or when the handler panics: a handler may
 // serve files out of the session. Put nothing between the server and this that
-// holds responses back. The client sees the end of a response without
+// holds responses back. A handler that takes the connection over (hijacks it) has
+// the session until it returns. The client sees the end of a response without
 // Content-Length only after the disposal.
 //
 // A server that is shut down with http.Server.Shutdown waits for disposals; one
@@ -65,19 +67,18 @@ func (s *Store) Middleware(u Uploads) func(http.Handler) http.Handler {
 				u.Failed(w, r, err)
 				return
 			}
-			returned := false
-			defer func() {
-				if returned {
-					// An error means that nobody reads any more.
-					_ = http.NewResponseController(w).Flush()
-				}
+			defer func() { // whatever panics before
 				e, err := x.Close()
 				if u.Ended != nil {
 					u.Ended(e, err)
 				}
 			}()
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, x)))
-			returned = true
+			// Errors mean that nobody reads any more. A connection that was taken over is
+			// not ours to flush, and the server's own writer panics at it.
+			if _, err := w.Write(nil); !errors.Is(err, http.ErrHijacked) {
+				_ = http.NewResponseController(w).Flush()
+			}
 		})
 	}
 }

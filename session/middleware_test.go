@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -169,4 +170,85 @@ func TestMiddlewareWithoutARoot(t *testing.T) {
 	if w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), b.root) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+}
+
+// A client that goes away in the middle of its upload leaves nothing behind.
+func TestMiddlewareAndDisconnect(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	ended := make(chan session.Ended, 1)
+	begun := make(chan struct{})
+	srv := httptest.NewServer(b.store().Middleware(session.Uploads{Ended: func(e session.Ended, _ error) { ended <- e }})(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		x, _ := session.From(r.Context())
+		f, err := x.Create("note.txt")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		close(begun)
+		if _, err := io.Copy(f, r.Body); err == nil {
+			t.Error("the upload ended as if it were whole")
+		}
+	})))
+	defer srv.Close()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	b.must(err)
+	_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\npart of a note")
+	b.must(err)
+	<-begun
+	b.must(c.Close())
+	select {
+	case e := <-ended:
+		b.ended(e, "gone GONE: 1 gone, 0 left, 0 unknown")
+	case <-time.After(20 * time.Second):
+		t.Fatal("the session did not end")
+	}
+}
+
+// A handler that takes the connection over has its session until it returns, and
+// answers in it as it likes.
+func TestMiddlewareAndHijack(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	var got endings
+	srv := httptest.NewServer(b.store().Middleware(session.Uploads{Ended: got.add})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x, _ := session.From(r.Context())
+		b.write(x, "note.txt", "taken over")
+		c, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		in, err := x.Open("note.txt")
+		if err == nil {
+			_, err = io.Copy(buffered, in)
+			err = errors.Join(err, buffered.Flush(), in.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})))
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	b.must(err)
+	_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	b.must(err)
+	if text, err := io.ReadAll(c); err != nil || string(text) != "taken over" {
+		t.Errorf("%q, %v", text, err)
+	}
+	c.Close()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		got.mu.Lock()
+		n := len(got.all)
+		got.mu.Unlock()
+		if n > 0 {
+			break
+		}
+	}
+	srv.Close()
+	if len(got.all) != 1 {
+		t.Fatalf("%d ended", len(got.all))
+	}
+	b.ended(got.all[0], "gone GONE: 1 gone, 0 left, 0 unknown")
 }

@@ -62,6 +62,30 @@ func (r record) write(dir int) error {
 	return err
 }
 
+// endNow lets the time of a session be over of which something is left, so that
+// the next sweep tries again. Where that cannot be written the session waits for
+// its time.
+func endNow(dir int, now time.Time) {
+	r, err := readRecord(dir)
+	if err != nil || !r.Expires.After(now) {
+		return
+	}
+	r.Expires = now
+	b, err := json.Marshal(r)
+	if err != nil {
+		return
+	}
+	fd, err := openat(dir, recordName, unix.O_WRONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	// Cut short it is a damaged record, which a sweep takes in the end.
+	if n, err := unix.Pwrite(fd, b, 0); err == nil && n == len(b) {
+		_ = unix.Ftruncate(fd, int64(n))
+	}
+}
+
 // readRecord reads the record of the open session directory. errRecord means
 // that there is something else in its place.
 func readRecord(dir int) (record, error) {

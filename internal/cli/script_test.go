@@ -25,8 +25,9 @@ import (
 // its own, with real files, databases, signals and statuses.
 func TestMain(m *testing.M) {
 	testscript.Main(testserver.Wrap(m), map[string]func(){
-		"epitaph":   func() { os.Exit(cli.Main()) },
-		"nokeyring": withoutKeyring,
+		"epitaph":    func() { os.Exit(cli.Main()) },
+		"nokeyring":  withoutKeyring,
+		"interrupts": interrupts,
 	})
 }
 

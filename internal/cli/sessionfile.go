@@ -82,6 +82,9 @@ look at the status before you use it.`,
 				if errors.Is(err, fs.ErrNotExist) {
 					return &problem{StatusPartly, "there is no such file in the session", []string{"epitaph session files ID lists those that are there"}}
 				}
+				if errors.Is(err, session.ErrName) {
+					return usage("that is no regular file of the session", "epitaph session files ID lists those that are there")
+				}
 				if err != nil {
 					return err
 				}

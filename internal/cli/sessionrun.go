@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/session"
@@ -34,11 +35,12 @@ func (a *app) sessionRun(f *sessionFlags) *cobra.Command {
 		Short: "Run a program with a session that ends when it does",
 		Long: `Makes a session, runs the program with the session's directory in $EPITAPH_SESSION,
 and disposes of the session when the program ends, however it ends. Signals are
-passed on, and the status is that of the program: 128 and the signal's number
-when a signal ended it, and 1 where it was 0 but something of the session is left.
-stdout and stderr are the program's; what became of the session stands at the end
-of stderr. If epitaph itself is killed, the program is killed too, and the next
-sweep takes the session.
+passed on, but for the terminal's Ctrl-C, which reaches the program by itself. The
+status is that of the program: 128 and the signal's number when a signal ended it,
+and 1 where it was 0 but something of the session is left. stdout and
+stderr are the program's; what became of the session stands at the end of stderr. If
+epitaph itself is killed, the program is killed too, and the next sweep takes the
+session.
 
 With --sealed the program gets no directory, because nobody would encrypt what it
 puts there. It has epitaph session write and read, with $EPITAPH_SESSION_ID. The key
@@ -133,6 +135,23 @@ func (a *app) sayEnded(e session.Ended, err error) error {
 	return nil
 }
 
+// hasItToo reports whether a signal is one that a terminal sends to all in its
+// foreground, the program among them: passed on it would come twice, and a second
+// interrupt means something else to many.
+func (a *app) hasItToo(sig os.Signal) bool {
+	if sig != syscall.SIGINT && sig != syscall.SIGQUIT {
+		return false
+	}
+	for _, v := range []any{a.env.Stdin, a.env.Stderr} {
+		if f, ok := v.(*os.File); ok && f != nil {
+			if group, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP); err == nil {
+				return group == unix.Getpgrp()
+			}
+		}
+	}
+	return false
+}
+
 // programEnv is the environment of the program. In a sealed session it is not
 // told a directory, not even that of another session which this one runs in.
 func programEnv(s *session.Store, x *session.Session, sealed bool) []string {
@@ -170,7 +189,9 @@ func (a *app) child(program string, args, env []string, signals <-chan os.Signal
 			case <-over:
 				return
 			case sig := <-signals:
-				_ = cmd.Process.Signal(sig)
+				if !a.hasItToo(sig) {
+					_ = cmd.Process.Signal(sig)
+				}
 			}
 		}
 	}()

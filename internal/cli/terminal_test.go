@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -175,4 +176,46 @@ func TestInterlockIsToldOnceOnATerminal(t *testing.T) {
 	if status != 3 || strings.Count(screenOnly, "the plan takes 3 items") != 1 || strings.Count(stdout, "the plan takes 3 items") != 1 {
 		t.Errorf("status %d, apart:\n%s\n%s", status, screenOnly, stdout)
 	}
+}
+
+// Ctrl-C on a terminal goes to the program in a session once: a second interrupt
+// would mean something else to it. What is sent otherwise is passed on:
+// see TestSessionRunPassesSignalsOn.
+func TestSessionRunInterruptedOnATerminal(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		ours, theirs := terminal(t)
+		cmd := command(t.Context(), t.TempDir(), "session", "--root", "sessions", "--ledger", "sqlite:epitaph.db", "run", "--", "interrupts")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		must(t, cmd.Start())
+		must(t, theirs.Close())
+		var screen strings.Builder
+		buf, typed := make([]byte, 4096), false
+		for {
+			n, err := ours.Read(buf)
+			screen.Write(buf[:n])
+			if !typed && strings.Contains(screen.String(), "ready") {
+				typed = true
+				_, _ = io.WriteString(ours, "\x03")
+			}
+			if err != nil {
+				break
+			}
+		}
+		must(t, cmd.Wait())
+		if !strings.Contains(screen.String(), "total 1") {
+			t.Errorf("one Ctrl-C:\n%s", screen.String())
+		}
+	}
+}
+
+// interrupts counts those that it gets, for a while after the first.
+func interrupts() {
+	got := make(chan os.Signal, 16)
+	signal.Notify(got, os.Interrupt)
+	fmt.Println("ready")
+	<-got
+	time.Sleep(300 * time.Millisecond)
+	fmt.Println("total", 1+len(got))
 }
