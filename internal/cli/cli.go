@@ -41,7 +41,7 @@ func Main() int {
 	// with the signal ignored, writing to it fails instead.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, heeded(os.Interrupt, syscall.SIGTERM)...)
 	defer signal.Stop(signals)
 	return Run(context.Background(), Env{
 		Args:    os.Args[1:],
@@ -52,6 +52,17 @@ func Main() int {
 		Now:     time.Now,
 		Signals: signals,
 	})
+}
+
+// heeded are those of the signals that whoever started us did not have ignored,
+// as nohup does with one and a shell with another for what it runs in the
+// background. There is at least one, since none would mean all.
+func heeded(all ...os.Signal) []os.Signal {
+	heeded := slices.DeleteFunc(slices.Clone(all), signal.Ignored)
+	if len(heeded) == 0 {
+		return []os.Signal{syscall.SIGTERM}
+	}
+	return heeded
 }
 
 // Run runs one command line and returns its status: one of the Status

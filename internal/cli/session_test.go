@@ -292,3 +292,27 @@ func TestSessionWriteInterrupted(t *testing.T) {
 	}
 	must(t, run("delete", "a").Run())
 }
+
+// What was started with a signal ignored, as by nohup, has it ignored in a
+// session too, and so does the program.
+func TestSessionRunKeepsIgnoredSignals(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `trap '' HUP INT
+		epitaph session --root sessions --ledger sqlite:epitaph.db run -- sh -c 'echo; sleep 0.5; echo survived' & p=$!
+		wait $p; exit $?`)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	lines := bufio.NewReader(out)
+	_, err = lines.ReadString('\n')
+	must(t, err)
+	must(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGHUP)) // to all of them
+	must(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
+	line, err := lines.ReadString('\n')
+	if status := statusOf(t, cmd.Wait()); err != nil || line != "survived\n" || status != 0 {
+		t.Errorf("%q, %v, status %d", line, err, status)
+	}
+}

@@ -88,7 +88,7 @@ func (a *app) runIn(s *session.Store, id string, ttl time.Duration, program stri
 	runtime.LockOSThread()
 	signals := make(chan os.Signal, 16)
 	a.deaf.Store(true)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(signals, heeded(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)...)
 	defer signal.Stop(signals)
 	ctx := context.Background()
 	var x *session.Session
