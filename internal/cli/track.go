@@ -146,7 +146,13 @@ func (a *app) openToTrack(ctx context.Context, f *trackFlags) (*keeper, error) {
 	if f.lease != "" {
 		var err error
 		if lease, err = owner.LeaseOf(f.lease); err != nil {
-			return nil, usage("--lease: "+cause(err), "keep it locked while the application lives: flock FILE COMMAND")
+			text := cause(err)
+			for _, known := range []error{owner.ErrNotHeld, owner.ErrNotLock} {
+				if errors.Is(err, known) {
+					text = known.Error()
+				}
+			}
+			return nil, usage("--lease: "+text, "keep it locked while the application lives: flock FILE COMMAND")
 		}
 	}
 	return a.openCustody(ctx, &f.custodyFlags, true, func(o *custody.Options) {
