@@ -20,11 +20,11 @@ import (
 	"github.com/epitaph/epitaph/report"
 )
 
-// blind reads a ledger without its index of clues.
+// blind reads a ledger without anything that skips entries.
 type blind struct{ *ledger.Ledger }
 
 func (b blind) Entries(ctx context.Context, f ledger.Filter) iter.Seq2[ledger.Entry, error] {
-	f.Clues = nil
+	f.Clues, f.Items, f.Holds = nil, false, ""
 	return b.Ledger.Entries(ctx, f)
 }
 

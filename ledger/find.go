@@ -33,23 +33,31 @@ func (l *Ledger) numbers(ctx context.Context, f *Filter) iter.Seq2[numbered, err
 		if f.Before > 0 {
 			within.to = min(top, f.Before-1)
 		}
+		holds := l.holding(ctx, f)
 		emit := func(list []numbered, err error) bool {
-			if err != nil {
-				yield(numbered{}, err)
-				return false
-			}
-			for i := range list {
-				if f.passes(&list[i].record) && !yield(list[i], nil) {
+			for i := 0; i < len(list) && err == nil; i++ {
+				passes := f.passes(&list[i].record)
+				if passes {
+					passes, err = holds(&list[i])
+				}
+				if err == nil && passes && !yield(list[i], nil) {
 					return false
 				}
 			}
-			return true
+			if err != nil {
+				yield(numbered{}, err)
+			}
+			return err == nil
 		}
 		if f.Item != "" {
 			emit(l.findItem(ctx, f, within))
 			return
 		}
 		if len(f.Clues) > 0 && l.byClue(ctx, f, l.rarest(ctx, f.Clues), within, top, emit) {
+			return
+		}
+		if f.Items {
+			l.inItems(ctx, f, within, top, emit)
 			return
 		}
 		whole := top / blockSize * blockSize

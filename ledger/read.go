@@ -20,7 +20,12 @@ type Filter struct {
 	// Clues only skip: they leave out entries that cannot meet one of them. Of
 	// what passes, the reader looks at the texts itself. What was sealed off is
 	// skipped.
-	Clues        []Clue
+	Clues []Clue
+	// Items leaves out entries without a batch. Holds, with it, leaves out those too in
+	// whose batch, or that of the intent which they answer, no text holds these bytes.
+	// What was sealed off is skipped.
+	Items        bool
+	Holds        string
 	Since, Until time.Time // At is not before Since, and before Until
 	// After and Before bound the numbers, both exclusive.
 	After, Before int64

@@ -54,6 +54,41 @@ func CheckFile(glob string) error {
 	return err
 }
 
+// literal is the longest text that every name which matches the glob holds.
+func literal(glob string) (longest string) {
+	var run []byte
+	end := func() {
+		if len(run) > len(longest) {
+			longest = string(run)
+		}
+		run = run[:0]
+	}
+	for i := 0; i < len(glob); i++ {
+		switch c := glob[i]; c {
+		case '*', '?':
+			end()
+		case '[':
+			end()
+			if i++; i < len(glob) && glob[i] == '^' {
+				i++
+			}
+			for ; i < len(glob) && glob[i] != ']'; i++ {
+				if glob[i] == '\\' {
+					i++
+				}
+			}
+		case '\\':
+			if i++; i < len(glob) {
+				run = append(run, glob[i])
+			}
+		default:
+			run = append(run, c)
+		}
+	}
+	end()
+	return longest
+}
+
 // slashless makes the slash a character like any other, so that "*.wav" is found
 // in every directory.
 func slashless(s string) string { return strings.ReplaceAll(s, "/", "\x00") }

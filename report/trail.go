@@ -81,6 +81,9 @@ func Trail(ctx context.Context, r Reader, o Options) iter.Seq2[Line, error] {
 		o.Filter.Limit = 0
 	}
 	o.Filter.Unseal = named || sift != nil
+	if o.File != "" {
+		o.Filter.Items, o.Filter.Holds = true, literal(o.File)
+	}
 	return func(yield func(Line, error) bool) {
 		if sift != nil {
 			if err := sift.findRuns(ctx, r); err != nil {
