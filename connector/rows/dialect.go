@@ -37,6 +37,9 @@ type dialect interface {
 	same(s *stmt, expr string, c *column, arg any)
 
 	anchor(c *column) anchorKind
+	// liesByKey reports that the rows of the table lie in the order of its
+	// primary key.
+	liesByKey(t *table) bool
 	isJSON(c *column) bool
 	isID(c *column) bool // integer or UUID
 	// strayAnchor is a condition for texts that sort behind all timestamps; "" if none.

@@ -128,6 +128,8 @@ func (d postgresDialect) jsonIn(s *stmt, expr string, c *column, path []string, 
 	return true
 }
 
+func (postgresDialect) liesByKey(*table) bool { return false }
+
 func (postgresDialect) anchor(c *column) anchorKind {
 	switch c.typ {
 	case "timestamp with time zone":

@@ -8,7 +8,11 @@
 // parameters. A scan reads chunks by key, never by OFFSET, each in a read-only
 // transaction of its own, and never holds more than a chunk. Where an index
 // leads by the anchor, items come in the order of anchor and primary key, the
-// undated ones last; otherwise in the order of the primary key.
+// undated ones last; otherwise in the order of the primary key. So they do on
+// SQLite where that is the INTEGER PRIMARY KEY, by which rows lie in the file,
+// and a tenth of the table or more is due: batches then touch few pages each.
+// Rows whose key is NULL, which SQLite permits, come at the very end, as items
+// that are Invalid.
 //
 // # Anchors
 //

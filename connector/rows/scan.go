@@ -129,7 +129,12 @@ func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.S
 			return
 		}
 		passes := []pass{{dated: true, undated: true}}
-		if b.byAnchor {
+		byAnchor, err := c.followAnchor(ctx, b)
+		if err != nil {
+			yield(connector.Item{}, fmt.Errorf("survey collection: %w", err))
+			return
+		}
+		if byAnchor {
 			passes = []pass{{byAnchor: true, dated: true}, {undated: true}}
 		}
 		if b.root.nullKey() {
@@ -144,6 +149,33 @@ func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.S
 }
 
 // survey counts the collection and reads the server's clock.
+// muchDue is the share of a table, as a divisor, from which on a scan leaves the
+// index of the anchor.
+const muchDue = 10
+
+// followAnchor decides on the order of a scan. The items are later disposed of
+// in that order, batch by batch. Where rows lie in the file by their key and
+// much of the table is due, batches in the order of age would each touch pages
+// all over it, and write them again and again.
+func (c *Connector) followAnchor(ctx context.Context, b *binding) (bool, error) {
+	if !b.byAnchor || !c.d.liesByKey(b.root) {
+		return b.byAnchor, nil
+	}
+	var due, all int64
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) error {
+		t := quoteTable(c.d, b.root)
+		s := newStmt(c.d, "SELECT (SELECT count(*) FROM ", t, " WHERE ")
+		s.add(c.d.orderBy(of(c.d, t, []*column{b.anchor})[0], b.kind), " < ", c.d.bind(b.anchor, s.arg(b.kind.bound(b.q.Cutoff, b.zone))),
+			"), (SELECT count(*) FROM ", t, ")")
+		return s.each(ctx, conn, 2, func(v []any) error {
+			due, _ = v[0].(int64)
+			all, _ = v[1].(int64)
+			return nil
+		})
+	})
+	return due < all/muchDue, err
+}
+
 func (c *Connector) survey(ctx context.Context, b *binding, s *connector.Survey) error {
 	var total int64
 	var clock time.Time

@@ -208,6 +208,9 @@ func affinity(declared string) string {
 	return "NUMERIC"
 }
 
+// An INTEGER PRIMARY KEY is the number of the row.
+func (sqliteDialect) liesByKey(t *table) bool { return len(t.pk) == 1 && t.pk[0].typ == "integer" }
+
 func (sqliteDialect) anchor(c *column) anchorKind {
 	switch t := strings.ToUpper(c.typ); affinity(t) {
 	case "INTEGER":
@@ -255,19 +258,21 @@ func (sqliteDialect) timedOut(error) bool { return false }
 // beginWrite lets pages that do not fit into the cache go to the WAL before the
 // commit. Without a WAL they would go to the database file itself, which shuts
 // out all readers; then a batch stays in memory until its commit, so that nobody
-// waits while blobs are being erased.
+// waits while blobs are being erased. SQLite heeds the setting only between
+// transactions.
 func (d sqliteDialect) beginWrite(ctx context.Context, c *sql.Conn, _ waits) error {
-	if err := run(ctx, c, "BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
 	wal, err := d.inWAL(ctx, c)
 	if err != nil {
 		return err
 	}
+	spill := "PRAGMA cache_spill = 0"
 	if wal {
-		return run(ctx, c, "PRAGMA cache_spill = 1")
+		spill = "PRAGMA cache_spill = 1"
 	}
-	return run(ctx, c, "PRAGMA cache_spill = 0")
+	if err := run(ctx, c, spill); err != nil {
+		return err
+	}
+	return run(ctx, c, "BEGIN IMMEDIATE")
 }
 
 func (d sqliteDialect) inWAL(ctx context.Context, c *sql.Conn) (wal bool, err error) {

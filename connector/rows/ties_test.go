@@ -22,6 +22,9 @@ func TestScanAmongRowsOfOneInstant(t *testing.T) {
 			s.do(fmt.Sprintf("INSERT INTO letters VALUES (%d, '%s 10:00:00')", i+1, day))
 			want[day] = append(want[day], fmt.Sprint(i+1))
 		}
+		for i := range 120 { // so that the index of the anchor is followed: few are due
+			s.do(fmt.Sprintf("INSERT INTO letters VALUES (%d, '2026-11-21 10:00:00')", 100+i))
+		}
 		order := strings.Join(append(append(want["2026-10-01"], want["2026-10-02"]...), want["2026-10-03"]...), " ")
 		for chunk := 1; chunk <= len(days)+1; chunk++ {
 			s.c = s.connectChunk(chunk)
