@@ -11,7 +11,7 @@ import (
 )
 
 var ruleKeys = []string{"purpose", "kind", "enabled", "retain", "rows", "files", "objects", "anchor", "where", "hold",
-	"in_use", "parts", "limits"}
+	"in_use", "parts", "then", "limits"}
 
 var kindName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 
@@ -42,6 +42,12 @@ func (p *parser) rule(f field, r *Rule) {
 	kind := p.kindOfMapping(f.val, what, "add rows: STORE.TABLE, files: STORE:GLOB or objects: STORE:PREFIX")
 	if kind != "" {
 		p.selector(fields[string(kind)].val, kind, r)
+		r.place("collection", pos(fields[string(kind)].key))
+	}
+	for _, key := range []string{"anchor", "where", "hold", "in_use", "parts", "then"} {
+		if n, ok := fields[key]; ok {
+			r.place(key, pos(n.key))
+		}
 	}
 	r.StoreKind, r.Kind = kind, defaultKind[kind]
 	if n, ok := fields["kind"]; ok {
@@ -58,14 +64,22 @@ func (p *parser) rule(f field, r *Rule) {
 	}
 	if n, ok := fields["anchor"]; ok {
 		r.Anchor = p.anchor(n.val, kind)
+		if n.val.Kind == yaml.MappingNode && len(n.val.Content) > 0 {
+			r.place("anchor", anchorPlace(n.val))
+		}
 	} else {
 		p.add(pos(f.key), what+" has no anchor", anchorHint(kind))
 	}
 	p.ruleSwitch(fields, r)
 	p.conditions(fields, r)
 	p.ruleLimits(fields, r)
+	before := len(p.problems)
 	if n, ok := fields["parts"]; ok {
 		p.parts(n, r)
+	}
+	whole := len(p.problems) == before
+	if n, ok := fields["then"]; ok && p.then(n, r) && whole {
+		p.thenParts(n, r)
 	}
 }
 
@@ -269,6 +283,16 @@ func (p *parser) anchor(n *yaml.Node, kind StoreKind) connector.Anchor {
 		p.anchorName(name, kind, zoned, &a)
 	}
 	return a
+}
+
+// anchorPlace is the key of the mapping that says what the anchor is.
+func anchorPlace(n *yaml.Node) Pos {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value != "zone" {
+			return pos(n.Content[i])
+		}
+	}
+	return pos(n)
 }
 
 func count(facts ...bool) (n int) {

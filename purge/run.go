@@ -111,6 +111,9 @@ func newRun(mode string, pol *policy.Policy, p *plan.Plan, c Config) (*run, erro
 		if s := &p.Rules[i]; !ok || rule.Store != s.Store || rule.Enabled != s.Enabled || rule.Kind != s.Kind || rule.StoreKind != s.StoreKind {
 			return nil, &plan.Error{Kind: plan.Damaged, Text: "the plan does not agree with the policy it names", Hint: "make a new one with epitaph plan"}
 		}
+		if len(rule.Then) > 0 && rule.StoreKind != policy.Rows {
+			return nil, fmt.Errorf("rule %s: then sets rows, and the rule takes %s", rule.Name, rule.StoreKind)
+		}
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

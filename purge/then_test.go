@@ -86,6 +86,19 @@ func TestThenSetsTheRow(t *testing.T) {
 	}
 }
 
+// A rule that takes files has no rows to set: a policy made by hand does not get
+// its files erased for it.
+func TestThenOfFilesIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.policy.Rules[1].Then = []connector.Setting{{Column: "c"}}
+	w.rehash()
+	at := w.export("x", 20)
+	if _, err := w.run(w.plan()); err == nil || !w.disk.Has(at) {
+		t.Errorf("err %v, there %v", err, w.disk.Has(at))
+	}
+}
+
 // A dry run counts what would be set, and calls nothing gone or set.
 func TestThenDryRun(t *testing.T) {
 	t.Parallel()

@@ -124,9 +124,17 @@ func tallyText(t Tally, st Style) (words []string) {
 		if v.Reason != "GONE" {
 			s += " (" + v.Reason + ")"
 		}
-		words = append(words, paint(stateStyle(v.State, st), s))
+		words = append(words, paint(verdictStyle(v, st), s))
 	}
 	return words
+}
+
+// verdictStyle knows one that is present on purpose: the row stays, and is set.
+func verdictStyle(v Verdict, st Style) func(string) string {
+	if v.State == ledger.Present && v.Reason == "SET" {
+		return st.Good
+	}
+	return stateStyle(v.State, st)
 }
 
 func stateStyle(s ledger.State, st Style) func(string) string {
@@ -205,10 +213,11 @@ func verdictText(settled bool, s ledger.State, reason string, st Style) string {
 	if !settled {
 		return paint(st.Dim, fmt.Sprintf("%-7s %-13s", "", ""))
 	}
+	style := verdictStyle(Verdict{s, reason}, st)
 	if reason == "GONE" {
 		reason = ""
 	}
-	return paint(stateStyle(s, st), fmt.Sprintf("%-7s %-13s", StateName(s), reason))
+	return paint(style, fmt.Sprintf("%-7s %-13s", StateName(s), reason))
 }
 
 // Printable makes a name safe for a terminal: one that holds control or other

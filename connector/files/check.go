@@ -77,6 +77,9 @@ func (c *Connector) checkQuery(q *connector.Query) []connector.Finding {
 			fault("parts["+strconv.Itoa(i)+"]", "files have no columns that could name a part", "remove the reference in braces")
 		}
 	}
+	if len(q.Then) > 0 {
+		fault("then", "files have no columns that could be set", "remove then")
+	}
 	for i := range q.Links {
 		fault("links["+strconv.Itoa(i)+"]", "files have no linked rows", "remove the link")
 	}

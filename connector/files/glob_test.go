@@ -131,6 +131,7 @@ func TestBadQueries(t *testing.T) {
 		"hold":     {Collection: "*", Anchor: name, Hold: "x"},
 		"in_use":   {Collection: "*", Anchor: name, InUse: "x"},
 		"links[0]": {Collection: "*", Anchor: name, Links: []connector.Link{{}}},
+		"then":     {Collection: "*", Anchor: name, Then: []connector.Setting{{Column: "c"}}},
 		"parts[0]": {Collection: "*", Anchor: name, Wants: []connector.Want{{Refs: []connector.Ref{{Column: "x"}}}}},
 		"anchor":   {Collection: "*", Anchor: connector.Anchor{Kind: connector.AnchorName, Layout: "YYYY"}},
 	} {

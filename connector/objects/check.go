@@ -96,6 +96,9 @@ func checkQuery(q *connector.Query) []connector.Finding {
 	if len(q.Wants) > 0 {
 		fault("parts[0]", "an object has no columns that could name parts", "write a rule of its own for them")
 	}
+	if len(q.Then) > 0 {
+		fault("then", "an object has no columns that could be set", "remove then")
+	}
 	if len(q.Links) > 0 {
 		fault("links[0]", "an object has no linked rows", "remove it")
 	}

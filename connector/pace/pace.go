@@ -226,7 +226,7 @@ func (c *Connector) learn(e connector.Erased, n int, took time.Duration) {
 	now := c.l.Clock()
 	var gone, size, rows int64
 	for _, r := range e.Results {
-		if r.State == connector.Gone {
+		if r.State == connector.Gone || r.Reason == connector.Set {
 			gone++
 			size += r.Bytes
 		}

@@ -22,7 +22,8 @@ type binding struct {
 	reads    []*column // of the root, read as text with each row
 	wants    []want
 	links    []hop
-	nodes    []*node // what goes, children first
+	then     []setting
+	nodes    []*node // what goes, children first; with then, what would
 	guards   []*foreignKey
 	deferred bool // some constraint among the nodes can be deferred
 	// trusting leaves the rows behind cascading edges to the database.
@@ -71,6 +72,7 @@ type ref struct {
 // look is a place where a surviving row may still name a thing.
 type look struct {
 	from  string   // FROM clause
+	seats []seat   // the tables in it
 	exprs []string // read as text
 	refs  []ref    // at counts in exprs
 	by    []place  // of each ref: rows are found by all of them together
@@ -125,6 +127,7 @@ func bind(d dialect, cat *catalog, q *connector.Query) *binding {
 	for i, l := range q.Links {
 		b.bindLink(cat, i, l)
 	}
+	b.bindThen()
 	if b.sound() {
 		for i, w := range q.Wants {
 			b.bindWant(cat, i, w)

@@ -58,6 +58,12 @@ func (b *binding) bindDeletion() {
 			parent.keyed = true
 		}
 	}
+	if b.keeps() {
+		if b.root.unfit != "" {
+			b.fault("collection", fmt.Sprintf("table %s %s", b.root.full(), b.root.unfit), "")
+		}
+		return
+	}
 	for _, f := range b.root.in {
 		if f.child == b.root && f.onDelete != setNull && f.onDelete != setDefault {
 			b.guards = append(b.guards, f)

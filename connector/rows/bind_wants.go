@@ -35,6 +35,11 @@ func (b *binding) bindWant(cat *catalog, i int, q connector.Want) {
 			return
 		}
 		w.direct = b.directColumns(w.path)
+		if b.keeps() && by != nil && !(by.child == t && by.onDelete == cascade) {
+			b.fault(subject, fmt.Sprintf("rows of %s are not told to belong to those of %s, so that a file which they name would always be needed by them", t.full(), b.root.full()),
+				fmt.Sprintf("name %s as a part of the rule: - rows: STORE.%s", t.name, t.full()))
+			return
+		}
 	}
 	if !b.bindRefs(cat, subject, &w, t, q.Refs) {
 		return
@@ -145,11 +150,14 @@ func (b *binding) ownLook(subject string, w *want, t *table, by *foreignKey) {
 	l := look{}
 	switch {
 	case t == nil:
-		l.from = quoteTable(b.d, b.root) + " AS r"
+		l.from, l.seats = quoteTable(b.d, b.root)+" AS r", []seat{{b.root, "r"}}
 	case len(onRoot) == 0:
-		l.from = quoteTable(b.d, t) + " AS " + alias(len(w.path)-1)
+		l.from, l.seats = quoteTable(b.d, t)+" AS "+alias(len(w.path)-1), []seat{{t, alias(len(w.path) - 1)}}
 	default:
-		l.from = b.join(w.path)
+		l.from, l.seats = b.join(w.path), []seat{{b.root, "r"}}
+		for i, h := range w.path {
+			l.seats = append(l.seats, seat{h.table, alias(i)})
+		}
 	}
 	for _, r := range w.refs {
 		as, c := alias(-1), (*column)(nil)
@@ -209,7 +217,7 @@ func (b *binding) otherLook(cat *catalog, subject string, w *want, q connector.C
 		by.like = w.reads[like.at]
 	}
 	json := b.d.isJSON(c)
-	l := look{from: quoteTable(b.d, t) + " AS r", by: []place{by}, refs: []ref{{each: json}}, exprs: []string{b.d.readText(by.expr, c)}}
+	l := look{from: quoteTable(b.d, t) + " AS r", seats: []seat{{t, "r"}}, by: []place{by}, refs: []ref{{each: json}}, exprs: []string{b.d.readText(by.expr, c)}}
 	if !json {
 		b.indexWarning(subject, t, []*column{c})
 	}

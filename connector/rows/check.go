@@ -35,6 +35,9 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 	if !b.sound() {
 		return b.findings, nil
 	}
+	if err := c.checkThen(ctx, b); err != nil || !b.sound() {
+		return b.findings, err
+	}
 	for _, check := range []func(context.Context, *binding) error{c.checkConditions, c.checkReads, c.checkZone, c.checkPrivileges, c.checkFile} {
 		if err := check(ctx, b); err != nil {
 			return nil, err
@@ -114,6 +117,10 @@ func (c *Connector) checkReads(ctx context.Context, b *binding) error {
 	if err := c.try(ctx, b, b.chunkStmt(pass, nil, 1, &width), "collection", "the collection cannot be read", ""); err != nil {
 		return err
 	}
+	sets := map[*table][]key{b.root: {}}
+	for _, l := range b.links {
+		sets[l.table] = []key{}
+	}
 	for i := range b.wants {
 		w, subject := &b.wants[i], fmt.Sprintf("parts[%d]", i)
 		if len(w.path) > 0 {
@@ -122,14 +129,10 @@ func (c *Connector) checkReads(ctx context.Context, b *binding) error {
 			}
 		}
 		for j := range w.looks {
-			if err := c.try(ctx, b, b.lookStmt(&w.looks[j], nil), subject, "referenced_by does not compare with the column of the part", ""); err != nil {
+			if err := c.try(ctx, b, b.lookStmt(&w.looks[j], nil, sets), subject, "referenced_by does not compare with the column of the part", ""); err != nil {
 				return err
 			}
 		}
-	}
-	sets := map[*table][]key{b.root: {}}
-	for _, l := range b.links {
-		sets[l.table] = []key{}
 	}
 	for i := range b.links {
 		if err := c.try(ctx, b, b.linkedStmt(i, sets), fmt.Sprintf("links[%d]", i), "the columns of on: do not compare",
@@ -170,6 +173,9 @@ func (c *Connector) checkZone(ctx context.Context, b *binding) error {
 // checkPrivileges warns when the role may not delete. It is no fault: a plan
 // may be made by a role that can only read.
 func (c *Connector) checkPrivileges(ctx context.Context, b *binding) error {
+	if b.keeps() {
+		return nil
+	}
 	var denied []string
 	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) error {
 		for _, n := range b.nodes {

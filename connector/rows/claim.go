@@ -22,7 +22,8 @@ type claim struct {
 	tally map[*table]int64
 	kept  []map[string]bool
 	ended bool
-	slow  int // statements that ran too long
+	slow  int       // statements that ran too long
+	now   time.Time // what a column is set to that gets the present instant
 	// serial says that the database has one writer at a time. A claim then
 	// waits for the one before it, but not for the items that one holds.
 	serial bool
@@ -68,7 +69,7 @@ func (c *Connector) Claim(ctx context.Context, q *connector.Query, items []conne
 	ctx, cancel := context.WithTimeout(ctx, claimStatements*c.o.StatementTimeout)
 	defer cancel()
 	for n := 1; ; n++ {
-		cl := &claim{c: c, b: b, items: items, serial: c.d.lock() == ""}
+		cl := &claim{c: c, b: b, items: items, serial: c.d.lock() == "", now: c.o.Clock()}
 		err := cl.take(ctx)
 		if err == nil && slices.Contains(cl.good, true) {
 			return cl, cl.out
@@ -309,6 +310,9 @@ func (cl *claim) lock(ctx context.Context, keys []key, at map[connector.Locator]
 			err = fill()
 		}
 	}
+	if err == nil && b.keeps() && len(rows) > 0 {
+		err = cl.lookSettled(ctx, rows)
+	}
 	if err != nil {
 		return err
 	}
@@ -345,6 +349,8 @@ func (cl *claim) judge(i int, r *row) bool {
 	at, dated, err := cl.b.kind.instant(r.anchor, cl.b.zone)
 	res := connector.Result{State: connector.Present}
 	switch {
+	case r.settled:
+		res.Reason = connector.Set
 	case !r.match:
 		res.Reason = connector.NotDue
 	case err != nil:

@@ -25,7 +25,7 @@ var plantedAnchors = map[connectortest.Age]string{
 // record it names.
 func fixture(s *store) connectortest.Fixture {
 	s.do(
-		"CREATE TABLE records (id integer PRIMARY KEY, created_at "+s.stamp()+", title varchar(100) NOT NULL)",
+		"CREATE TABLE records (id integer PRIMARY KEY, created_at "+s.stamp()+", title varchar(100) NOT NULL, gone boolean, gone_at "+s.stamp()+", stuck boolean, CHECK (gone IS NULL OR stuck IS NULL))",
 		"CREATE INDEX records_created_at ON records (created_at)",
 		"CREATE TABLE notes (id integer PRIMARY KEY, record_id integer NOT NULL REFERENCES records (id) ON DELETE CASCADE)",
 	)
@@ -43,7 +43,7 @@ func fixture(s *store) connectortest.Fixture {
 		Query:     query("records"),
 		Plant: func(a connectortest.Age) connector.Locator {
 			next++
-			s.do(fmt.Sprintf("INSERT INTO records VALUES (%d, %s, 'a title')", next, plantedAnchors[a]),
+			s.do(fmt.Sprintf("INSERT INTO records (id, created_at, title) VALUES (%d, %s, 'a title')", next, plantedAnchors[a]),
 				fmt.Sprintf("INSERT INTO notes VALUES (%d, %d)", next, next))
 			return connector.Locator(fmt.Sprintf("%srecords/%d", prefix, next))
 		},
@@ -58,8 +58,27 @@ func fixture(s *store) connectortest.Fixture {
 			s.do("UPDATE records SET created_at = '2026-12-01 00:00:00' WHERE id = " + id(at))
 		},
 		Remove: func(at connector.Locator) { s.do("DELETE FROM records WHERE id = " + id(at)) },
-		Refuse: func(at connector.Locator) { s.do("INSERT INTO keeper VALUES (" + id(at) + ")") },
+		Refuse: func(at connector.Locator) {
+			s.do("INSERT INTO keeper VALUES ("+id(at)+")", "UPDATE records SET stuck = true WHERE id = "+id(at))
+		},
+		Then: then(query("records"), "gone", connector.BoolValue, "true", "gone_at", connector.NowValue, ""),
+		IsSet: func(at connector.Locator) bool {
+			return s.count("SELECT count(*) FROM records WHERE gone AND gone_at IS NOT NULL AND id = "+id(at)) == 1
+		},
 	}
+}
+
+// then adds settings to a query: column, kind and text of each. An instant is
+// in UTC.
+func then(q *connector.Query, set ...any) *connector.Query {
+	for i := 0; i < len(set); i += 3 {
+		v := connector.Value{Kind: set[i+1].(connector.ValueKind), Text: set[i+2].(string)}
+		if v.Kind == connector.NowValue {
+			v.Zone = time.UTC
+		}
+		q.Then = append(q.Then, connector.Setting{Column: set[i].(string), Value: v})
+	}
+	return q
 }
 
 func (s *store) dump(query string) string {
@@ -86,7 +105,7 @@ func (s *store) dump(query string) string {
 
 func TestContractPostgres(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, NoPrints: true, New: func(t *testing.T) connectortest.Fixture {
+	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, NoPrints: true, Sets: true, New: func(t *testing.T) connectortest.Fixture {
 		s := open(t, "postgres")
 		f := fixture(s)
 		admin, err := sql.Open("pgx", testserver.Postgres(t))
@@ -115,7 +134,7 @@ func TestContractPostgres(t *testing.T) {
 
 func TestContractMariaDB(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, NoPrints: true, New: func(t *testing.T) connectortest.Fixture {
+	connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, NoPrints: true, Sets: true, New: func(t *testing.T) connectortest.Fixture {
 		s := open(t, "mariadb")
 		f := fixture(s)
 		p := &plug{}
@@ -128,7 +147,7 @@ func TestContractMariaDB(t *testing.T) {
 func TestContractSQLite(t *testing.T) {
 	for _, mode := range []string{"WAL", "DELETE"} {
 		t.Run(mode, func(t *testing.T) {
-			connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, NoPrints: true, New: func(t *testing.T) connectortest.Fixture {
+			connectortest.Run(t, connectortest.Harness{Locks: true, Refuses: true, NoPrints: true, Sets: true, New: func(t *testing.T) connectortest.Fixture {
 				path := t.TempDir() + "/app.db"
 				s := &store{T: t, system: "sqlite", dsn: "sqlite:" + path}
 				var err error

@@ -10,6 +10,7 @@ import (
 // dialect is what differs between the databases. Everything else — what is
 // found, checked, locked and deleted, and in which order — is written once.
 type dialect interface {
+	setter
 	grammar() grammar
 	// quote makes an identifier of any name.
 	quote(name string) string
@@ -36,10 +37,10 @@ type dialect interface {
 	// same adds that the expression equals the argument, as after compares them.
 	same(s *stmt, expr string, c *column, arg any)
 
-	anchor(c *column) anchorKind
 	// liesByKey reports that the rows of the table lie in the order of its
 	// primary key.
 	liesByKey(t *table) bool
+	anchor(c *column) anchorKind
 	isJSON(c *column) bool
 	isID(c *column) bool // integer or UUID
 	// strayAnchor is a condition for texts that sort behind all timestamps; "" if none.

@@ -140,9 +140,11 @@ func (cl *claim) look(ctx context.Context, at map[int]int, out []connector.Resul
 	for i := range at {
 		keys = append(keys, cl.rows[i].key)
 	}
-	var there map[connector.Locator]bool
+	var there, settled map[connector.Locator]bool
 	err := cl.c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
-		there, err = cl.c.present(ctx, conn, cl.b.root, keys)
+		if there, err = cl.c.present(ctx, conn, cl.b.root, keys); err == nil && cl.b.keeps() {
+			settled, err = cl.b.settledKeys(ctx, conn, keys)
+		}
 		return err
 	})
 	all := err == nil
@@ -150,9 +152,13 @@ func (cl *claim) look(ctx context.Context, at map[int]int, out []connector.Resul
 		switch {
 		case err != nil:
 			out[n] = connector.Result{Reason: connector.Unreachable, Err: errors.Join(commit, err)}
+		case settled[cl.rows[i].loc]:
+			out[n] = connector.Result{State: connector.Present, Reason: connector.Set}
+		case !there[cl.rows[i].loc] && cl.b.keeps(): // by another hand
+			out[n] = connector.Result{State: connector.Gone, Reason: connector.Missing}
 		case !there[cl.rows[i].loc]:
 			out[n] = connector.Result{State: connector.Gone, Reason: connector.Erasure}
-		case commit == nil: // somebody put it back
+		case commit == nil: // somebody put it back, or set it to something else
 			out[n] = connector.Result{State: connector.Present, Reason: connector.Changed}
 		case cl.c.d.classify(commit) == lostFailure:
 			// The commit may still be on its way.

@@ -76,6 +76,9 @@ func (b *binding) neededStmts(i int, sets map[*table][]key) []*stmt {
 			b.d.keyIn(s, of(b.d, alias(src), t.pk), t.pk, sets[t])
 		}
 		s.add(")")
+		if slices.Contains(sources, -1) {
+			b.unsettled(s, " AND ", alias(-1))
+		}
 	}
 	byTable := map[*table]*node{}
 	for _, n := range b.nodes {
@@ -87,22 +90,25 @@ func (b *binding) neededStmts(i int, sets map[*table][]key) []*stmt {
 		}
 		s := begin(quoteTable(b.d, l.table)+" AS l JOIN "+quoteTable(b.d, f.child)+" AS c ON "+
 			equal(of(b.d, "c", f.columns), of(b.d, "l", f.refs)), "1 = 1")
-		b.stays(s, f.child, byTable, sets, l.table)
+		b.stays(s, f.child, "c", byTable, sets, l.table)
 	}
 	for _, c := range l.named {
 		s := begin(quoteTable(b.d, l.table)+" AS l JOIN "+quoteTable(b.d, c.table)+" AS c ON "+
 			equal(of(b.d, "c", []*column{c}), of(b.d, "l", []*column{l.pairs[0].col})), "1 = 1")
-		b.stays(s, c.table, byTable, sets, nil)
+		b.stays(s, c.table, "c", byTable, sets, nil)
 	}
 	return out
 }
 
-// stays adds the condition that row c of the table is not among those that go
-// already, by themselves or with a row of another table than but.
-func (b *binding) stays(s *stmt, t *table, byTable map[*table]*node, sets map[*table][]key, but *table) {
+// stays adds the condition that the row of the table by that alias is not among
+// those that go already, by themselves or with a row of another table than but.
+func (b *binding) stays(s *stmt, t *table, as string, byTable map[*table]*node, sets map[*table][]key, but *table) {
 	if dying, ok := sets[t]; ok {
 		s.add(" AND NOT ")
-		b.d.keyIn(s, of(b.d, "c", t.pk), t.pk, dying)
+		b.d.keyIn(s, of(b.d, as, t.pk), t.pk, dying)
+		if t == b.root {
+			b.unsettled(s, " AND ", as)
+		}
 		return
 	}
 	n := byTable[t]
@@ -113,7 +119,7 @@ func (b *binding) stays(s *stmt, t *table, byTable map[*table]*node, sets map[*t
 		if dying, ok := sets[by.parent]; ok && by.parent != but {
 			// A NULL edge is no edge: the row does not die by it.
 			s.add(" AND CASE WHEN ")
-			b.hangsOn(s, by, "c", dying)
+			b.hangsOn(s, by, as, dying)
 			s.add(" THEN 0 ELSE 1 END = 1")
 		}
 	}

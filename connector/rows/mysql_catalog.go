@@ -52,14 +52,15 @@ func (d mysqlDialect) catalog(ctx context.Context, q querier) (*catalog, error) 
 }
 
 func (d mysqlDialect) columns(ctx context.Context, q querier, byName map[[2]string]*table) error {
-	return newStmt(d, `SELECT table_schema, table_name, column_name, data_type, column_type, CASE WHEN is_nullable = 'NO' THEN 1 ELSE 0 END
-		FROM information_schema.columns WHERE table_schema NOT IN `, mysqlOwn, ` ORDER BY table_schema, table_name, ordinal_position`).each(ctx, q, 6,
+	return newStmt(d, `SELECT table_schema, table_name, column_name, data_type, column_type, CASE WHEN is_nullable = 'NO' THEN 1 ELSE 0 END,
+		CASE WHEN generation_expression <> '' THEN 1 ELSE 0 END
+		FROM information_schema.columns WHERE table_schema NOT IN `, mysqlOwn, ` ORDER BY table_schema, table_name, ordinal_position`).each(ctx, q, 7,
 		func(row []any) error {
 			t := tableOf(row, byName)
 			if t == nil {
 				return nil
 			}
-			c := &column{table: t, notNull: isTrue(row[5])}
+			c := &column{table: t, notNull: isTrue(row[5]), generated: isTrue(row[6])}
 			c.name, _ = asText(row[2])
 			c.typ, _ = asText(row[3])
 			c.typ = strings.ToLower(c.typ)

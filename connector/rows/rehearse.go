@@ -138,10 +138,10 @@ func reasonFor(class failure, no *refusal) connector.Reason {
 // delete deletes one set of items, or fails and leaves the undoing to its caller.
 func (cl *claim) delete(ctx context.Context, which []int) (map[*table]int64, error) {
 	b := cl.b
-	keys := make([]key, len(which))
-	for n, i := range which {
-		keys[n] = cl.rows[i].key
+	if b.keeps() {
+		return nil, cl.update(ctx, which)
 	}
+	keys := cl.keysAt(which)
 	if err := cl.guard(ctx, which, keys); err != nil {
 		return nil, err
 	}
@@ -280,9 +280,16 @@ func (cl *claim) guard(ctx context.Context, which []int, keys []key) error {
 	return no
 }
 
-// collect reads the keys of the rows on which further rows hang, down to the
-// last, through cycles.
+// collect reads the keys of the rows on which further rows hang.
 func (cl *claim) collect(ctx context.Context, sets map[*table][]key) error {
+	if err := cl.descend(ctx, sets); err != nil {
+		return err
+	}
+	return cl.strangers(ctx, sets)
+}
+
+// descend follows the cascading edges down to the last row, through cycles.
+func (cl *claim) descend(ctx context.Context, sets map[*table][]key) error {
 	b := cl.b
 	seen := map[*table]map[connector.Locator]bool{}
 	fresh := map[*table][]key{}
@@ -319,7 +326,7 @@ func (cl *claim) collect(ctx context.Context, sets map[*table][]key) error {
 		}
 		fresh = next
 	}
-	return cl.strangers(ctx, sets)
+	return nil
 }
 
 // strangers fails when a row of the root that stays would go with a row that

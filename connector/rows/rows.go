@@ -96,6 +96,8 @@ type Options struct {
 	// is told to stop. Check tries a condition on its first rows for a 180th
 	// of it.
 	LookTimeout time.Duration
+	// Clock is asked for the instant that a column is set to; nil: time.Now.
+	Clock func() time.Time
 }
 
 // Connector is one database. It is safe for concurrent use.
@@ -137,6 +139,9 @@ func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 	}
 	if o.LookTimeout <= 0 {
 		o.LookTimeout = 30 * time.Minute
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	c := &Connector{o: o, bound: map[*connector.Query]*binding{}, open: map[connector.Locator]bool{}, dirty: map[string]bool{}}
 	switch at.system {

@@ -22,6 +22,7 @@ type row struct {
 	held    bool
 	inUse   bool
 	when    []bool
+	settled bool  // it has all values of Then; read under the lock of a claim
 	texts   []any // binding.reads
 	values  [][]connector.Tuple
 	err     error // the values cannot be read
@@ -128,12 +129,12 @@ func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.S
 			yield(connector.Item{}, err)
 			return
 		}
-		passes := []pass{{dated: true, undated: true}}
 		byAnchor, err := c.followAnchor(ctx, b)
 		if err != nil {
 			yield(connector.Item{}, fmt.Errorf("survey collection: %w", err))
 			return
 		}
+		passes := []pass{{dated: true, undated: true}}
 		if byAnchor {
 			passes = []pass{{byAnchor: true, dated: true}, {undated: true}}
 		}
@@ -148,7 +149,6 @@ func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.S
 	}
 }
 
-// survey counts the collection and reads the server's clock.
 // muchDue is the share of a table, as a divisor, from which on a scan leaves the
 // index of the anchor.
 const muchDue = 10
@@ -176,6 +176,7 @@ func (c *Connector) followAnchor(ctx context.Context, b *binding) (bool, error) 
 	return due < all/muchDue, err
 }
 
+// survey counts the collection and reads the server's clock.
 func (c *Connector) survey(ctx context.Context, b *binding, s *connector.Survey) error {
 	var total int64
 	var clock time.Time
@@ -183,6 +184,9 @@ func (c *Connector) survey(ctx context.Context, b *binding, s *connector.Survey)
 		count := newStmt(c.d, "SELECT count(*) FROM ", quoteTable(c.d, b.root))
 		if b.q.Where != "" {
 			count.add(" WHERE (", b.q.Where, "\n)")
+			b.unsettled(count, " AND ", quoteTable(c.d, b.root))
+		} else {
+			b.unsettled(count, " WHERE ", quoteTable(c.d, b.root))
 		}
 		if err := count.each(ctx, conn, 1, func(v []any) error { total, _ = v[0].(int64); return nil }); err != nil {
 			return err
@@ -318,6 +322,7 @@ func (b *binding) chunkStmt(p pass, last *row, limit int, width *int) *stmt {
 		s.add(" AND ")
 		b.d.after(s, order, cols, last.key)
 	}
+	b.unsettled(s, " AND ", t)
 	return s.add(" ORDER BY ", strings.Join(order, ", "), fmt.Sprintf(" LIMIT %d", limit))
 }
 

@@ -31,6 +31,9 @@ type column struct {
 	name    string
 	typ     string // as the catalog spells it, lower case
 	notNull bool
+	// generated says that it cannot be set, where the planning of an UPDATE does
+	// not say so (MySQL).
+	generated bool
 }
 
 // index is an index over plain columns; an expression is a nil column.

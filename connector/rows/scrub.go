@@ -39,6 +39,9 @@ func (cl *claim) flush(ctx context.Context) {
 			c.dirty[t.name] = true
 		}
 	}
+	if cl.b.keeps() {
+		c.dirty[cl.b.root.name] = true // with what stood there before
+	}
 	c.mu.Unlock()
 	n, busy := c.unflushed.Add(1), c.waiting.Load() > 0 || time.Since(c.flushed) < flushPause
 	if busy && n < flushEvery {

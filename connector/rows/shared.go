@@ -9,8 +9,8 @@ import (
 )
 
 // lookStmt finds the rows that may still name one of the things: those that
-// have, at each place, a value that one of the things has there.
-func (b *binding) lookStmt(l *look, asked map[string]connector.Tuple) *stmt {
+// have, at each place, a value that one of the things has there, but for kin.
+func (b *binding) lookStmt(l *look, asked map[string]connector.Tuple, kin map[*table][]key) *stmt {
 	s := newStmt(b.d, "SELECT DISTINCT ", strings.Join(l.exprs, ", "), " FROM ", l.from)
 	glue := " WHERE "
 	for i, r := range l.refs {
@@ -25,6 +25,7 @@ func (b *binding) lookStmt(l *look, asked map[string]connector.Tuple) *stmt {
 		}
 		glue = " AND "
 	}
+	b.spare(s, glue, l.seats, kin)
 	return s
 }
 
@@ -41,13 +42,14 @@ func valuesAt(asked map[string]connector.Tuple, i int) []string {
 func tupleName(t connector.Tuple) string { return strings.Join(t, "\x00") }
 
 // survivors answers which of the asked tuples of a want a row still names.
-// Called after the rehearsal, so that the rows that die are not seen.
-func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connector.Tuple) (map[string]bool, error) {
+// Called after the rehearsal, so that the rows that die are not seen; kin are
+// those that count as if they did.
+func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connector.Tuple, kin map[*table][]key) (map[string]bool, error) {
 	found := map[string]bool{}
 	want := &cl.b.wants[w]
 	for i := range want.looks {
 		l := &want.looks[i]
-		err := cl.b.lookStmt(l, asked).each(ctx, cl.conn, len(l.exprs), func(v []any) error {
+		err := cl.b.lookStmt(l, asked, kin).each(ctx, cl.conn, len(l.exprs), func(v []any) error {
 			ts, err := tuples(l.refs, func(r ref) any { return v[r.at] })
 			if err != nil {
 				return nil // a row whose JSON cannot be read names nothing
@@ -74,6 +76,10 @@ func (cl *claim) keep(ctx context.Context, which []int) ([]map[string]bool, erro
 	kept := make([]map[string]bool, len(cl.b.wants))
 	asked := make([]map[string]connector.Tuple, len(cl.b.wants))
 	var names []string
+	kin, err := cl.kin(ctx, which)
+	if err != nil {
+		return nil, err
+	}
 	for w := range cl.b.wants {
 		if len(cl.b.wants[w].looks) == 0 {
 			continue
@@ -87,8 +93,7 @@ func (cl *claim) keep(ctx context.Context, which []int) ([]map[string]bool, erro
 		if len(asked[w]) == 0 {
 			continue
 		}
-		var err error
-		if kept[w], err = cl.survivors(ctx, w, asked[w]); err != nil {
+		if kept[w], err = cl.survivors(ctx, w, asked[w], kin); err != nil {
 			return nil, err
 		}
 		for n := range kept[w] {
@@ -109,8 +114,7 @@ func (cl *claim) keep(ctx context.Context, which []int) ([]map[string]bool, erro
 		for n := range kept[w] {
 			again[n] = asked[w][n]
 		}
-		var err error
-		if kept[w], err = cl.survivors(ctx, w, again); err != nil {
+		if kept[w], err = cl.survivors(ctx, w, again, kin); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +146,7 @@ func (cl *claim) keepAfter(ctx context.Context) error {
 			continue
 		}
 		var err error
-		if kept[w], err = cl.survivors(ctx, w, asked); err != nil {
+		if kept[w], err = cl.survivors(ctx, w, asked, nil); err != nil {
 			return err
 		}
 	}

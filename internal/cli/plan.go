@@ -99,7 +99,7 @@ func (a *app) runPlan(ctx context.Context, f planFlags, rules []string) error {
 		return planProblem(err, f.out)
 	}
 	defer p.Close()
-	if err := a.showPlan(p, f); err != nil {
+	if err := a.showPlan(pol, p, f); err != nil {
 		return err
 	}
 	if err := a.showFaults(ctx, e, pol, p); err != nil {
@@ -184,15 +184,15 @@ func mayWrite(out string) error {
 	return old.Close()
 }
 
-func (a *app) showPlan(p *plan.Plan, f planFlags) error {
+func (a *app) showPlan(pol *policy.Policy, p *plan.Plan, f planFlags) error {
 	if a.global.json {
-		return a.planJSON(p, f)
+		return a.planJSON(pol, p, f)
 	}
 	w := a.stdout()
 	for i := range p.Rules {
-		printRule(w, &p.Rules[i], p.AsOf)
+		printRule(w, &p.Rules[i], p.AsOf, columnsSet(pol, p.Rules[i].Rule))
 		if f.show {
-			printItems(w, p, p.Rules[i].Rule)
+			printItems(w, p, p.Rules[i].Rule, len(columnsSet(pol, p.Rules[i].Rule)) > 0)
 		}
 	}
 	w.linef("As of: %s", instant(p.AsOf))
@@ -223,7 +223,19 @@ const hintUnreadable = "epitaph check names what stands against it"
 // hintUndated follows items without an anchor.
 const hintUndated = "they have no date that can be read, and stay; where the policy is the cause, epitaph check says so"
 
-func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
+// columnsSet names the columns that a rule sets which keeps its rows; none of one
+// that erases them.
+func columnsSet(pol *policy.Policy, rule string) []string {
+	var cols []string
+	if r, ok := pol.Rule(rule); ok {
+		for _, s := range r.Then {
+			cols = append(cols, s.Column)
+		}
+	}
+	return cols
+}
+
+func printRule(w *printer, r *plan.RuleSummary, asOf time.Time, set []string) {
 	if !r.Enabled {
 		w.linef("Rule %s: switched off; not looked at", w.bold(r.Rule))
 		w.linef("")
@@ -235,12 +247,17 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 		w.linef("  hint: %s", hintUnreadable)
 	} else {
 		w.linef("  Due:        %s of %s", number(r.Due), count(r.Total, r.Kind))
-		w.linef("  To go:      %s, %s", count(r.Items, r.Kind), bytesText(r.Bytes))
-		if r.Parts > 0 {
-			missing := ""
-			if r.PartsMissing > 0 {
-				missing = ", " + number(r.PartsMissing) + " of them missing"
-			}
+		missing := ""
+		if r.PartsMissing > 0 {
+			missing = ", " + number(r.PartsMissing) + " of them missing"
+		}
+		if len(set) > 0 {
+			w.linef("  To set:     %s (%s); the rows stay", count(r.Items, r.Kind), strings.Join(set, ", "))
+			w.linef("  To go:      %s of theirs%s, %s", count(r.Parts, "part"), missing, bytesText(r.Bytes))
+		} else {
+			w.linef("  To go:      %s, %s", count(r.Items, r.Kind), bytesText(r.Bytes))
+		}
+		if r.Parts > 0 && len(set) == 0 {
 			w.linef("  With them:  %s%s", count(r.Parts, "part"), missing)
 		}
 		if n := sum(r.Kept); n > 0 {
@@ -262,7 +279,7 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time) {
 
 // printItems lists the items of a rule by path and key, for a person who may
 // see them.
-func printItems(w *printer, p *plan.Plan, rule string) {
+func printItems(w *printer, p *plan.Plan, rule string, stays bool) {
 	n := 0
 	for batch, err := range p.Batches(rule, 1000) {
 		if err != nil {
@@ -271,7 +288,11 @@ func printItems(w *printer, p *plan.Plan, rule string) {
 		}
 		for i := range batch {
 			it := &batch[i]
-			w.linef("  %s  %s%s", instant(it.Anchor), report.Printable(string(it.Locator)), sizeOf(it.Bytes))
+			note := sizeOf(it.Bytes)
+			if stays {
+				note = "  stays, and is set"
+			}
+			w.linef("  %s  %s%s", instant(it.Anchor), report.Printable(string(it.Locator)), note)
 			for _, part := range it.Parts {
 				note := sizeOf(part.Bytes)
 				if part.State == connector.Gone {
@@ -314,6 +335,7 @@ type planRuleJSON struct {
 	Unreadable   connector.Reason           `json:"unreadable,omitempty"`
 	ErrorType    string                     `json:"error_type,omitempty"`
 	Unseen       []string                   `json:"unseen_stores,omitempty"`
+	Sets         []string                   `json:"sets,omitempty"`
 }
 
 // instantJSON leaves out what is not known.
@@ -326,7 +348,7 @@ func instantJSON(t time.Time) *time.Time {
 }
 
 // planJSON writes one object; the items, which may be many, are streamed.
-func (a *app) planJSON(p *plan.Plan, f planFlags) error {
+func (a *app) planJSON(pol *policy.Policy, p *plan.Plan, f planFlags) error {
 	rules := []planRuleJSON{}
 	for i := range p.Rules {
 		r := &p.Rules[i]
@@ -335,7 +357,7 @@ func (a *app) planJSON(p *plan.Plan, f planFlags) error {
 			kept = map[connector.Reason]int64{}
 		}
 		rules = append(rules, planRuleJSON{r.Rule, r.Kind, r.Store, r.Enabled, r.Retain.String(), instantJSON(r.Cutoff), r.Total, r.Due,
-			r.Items, r.Bytes, r.Undated, kept, r.Parts, r.PartsMissing, instantJSON(r.OldestDue), r.Unreadable, r.ErrorType, r.Unseen})
+			r.Items, r.Bytes, r.Undated, kept, r.Parts, r.PartsMissing, instantJSON(r.OldestDue), r.Unreadable, r.ErrorType, r.Unseen, columnsSet(pol, r.Rule)})
 	}
 	head, err := json.Marshal(struct {
 		AsOf       time.Time      `json:"as_of"`

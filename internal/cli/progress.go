@@ -76,7 +76,7 @@ func (p *progress) event(e purge.Event) {
 		return
 	}
 	name := string(e.Name())
-	if strings.HasSuffix(name, "_purged") || strings.HasSuffix(name, "_kept") || name != string(purge.RunFailedEvent) && strings.HasSuffix(name, "_failed") {
+	if strings.HasSuffix(name, "_purged") || strings.HasSuffix(name, "_set") || strings.HasSuffix(name, "_kept") || name != string(purge.RunFailedEvent) && strings.HasSuffix(name, "_failed") {
 		p.bar.Increment()
 	}
 }

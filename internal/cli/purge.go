@@ -175,7 +175,7 @@ func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k 
 			items += p.Rules[i].Items
 		}
 		if !o.DryRun && !f.yes && items > 0 && isTerminal(a.env.Stdin) && isTerminal(a.env.Stderr) {
-			if ok, err := a.ask(p); !ok || err != nil {
+			if ok, err := a.ask(pol, p); !ok || err != nil {
 				return ok, err
 			}
 		}
@@ -250,10 +250,14 @@ func openPlan(path string) (*plan.Plan, error) {
 }
 
 // ask shows what will go and waits for a yes.
-func (a *app) ask(p *plan.Plan) (bool, error) {
+func (a *app) ask(pol *policy.Policy, p *plan.Plan) (bool, error) {
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		if r.Items > 0 {
+		switch set := columnsSet(pol, r.Rule); {
+		case r.Items > 0 && len(set) > 0:
+			fmt.Fprintf(a.env.Stderr, "  %s: %s of %s, %s; the rows stay, with %s set\n", r.Rule, count(r.Parts-r.PartsMissing, "part"), count(r.Items, r.Kind), bytesText(r.Bytes),
+				strings.Join(set, ", "))
+		case r.Items > 0:
 			fmt.Fprintf(a.env.Stderr, "  %s: %s with %s, %s\n", r.Rule, count(r.Items, r.Kind), count(r.Parts-r.PartsMissing, "part"), bytesText(r.Bytes))
 		}
 	}

@@ -117,6 +117,12 @@ func kindLines(pol *policy.Policy, r *purge.Report) []kindLine {
 		rule := &r.Rules[i]
 		lines[1].n += rule.PartsGone - rule.ObjectsGone
 		objects += rule.ObjectsGone
+		if rule.Keeps {
+			lines = addKind(lines, rule.Kind, "set", rule.Set)
+			if rule.Gone == 0 {
+				continue
+			}
+		}
 		switch rule.Kind {
 		case "record":
 			lines[0].n += rule.Gone
@@ -127,19 +133,25 @@ func kindLines(pol *policy.Policy, r *purge.Report) []kindLine {
 		case "object":
 			objects += rule.Gone
 		default:
-			word := strings.ReplaceAll(rule.Kind, "_", " ")
-			label := strings.ToUpper(word[:1]) + word[1:] + "s deleted"
-			j := slices.IndexFunc(lines, func(k kindLine) bool { return k.label == label })
-			if j < 0 {
-				lines = append(lines, kindLine{label: label})
-				j = len(lines) - 1
-			}
-			lines[j].n += rule.Gone
+			lines = addKind(lines, rule.Kind, "deleted", rule.Gone)
 		}
 	}
 	if slices.ContainsFunc(pol.Stores, func(s policy.Store) bool { return s.Kind == policy.Objects }) {
 		lines = append(lines, kindLine{label: objectsLabel, n: objects})
 	}
+	return lines
+}
+
+// addKind adds to the line of a kind, such as "Log files deleted".
+func addKind(lines []kindLine, kind, what string, n int64) []kindLine {
+	word := strings.ReplaceAll(kind, "_", " ")
+	label := strings.ToUpper(word[:1]) + word[1:] + "s " + what
+	j := slices.IndexFunc(lines, func(k kindLine) bool { return k.label == label })
+	if j < 0 {
+		lines = append(lines, kindLine{label: label})
+		j = len(lines) - 1
+	}
+	lines[j].n += n
 	return lines
 }
 
@@ -174,18 +186,27 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		w.linef("  %s (%s, error type %s); nothing was touched", w.red(unreadable(r.Unreadable)), r.Unreadable, r.ErrorType)
 		return
 	}
-	gone := "Gone:   "
+	gone, set := "Gone:   ", "Set:    "
 	if dry {
-		gone = "Would go:"
+		gone, set = "Would go:", "Would set:"
 	}
 	w.linef("  Due:     %s of %s", number(r.Due), number(r.Total))
-	w.linef("  %s %s, %s", gone, number(r.Gone), bytesText(r.Bytes))
+	if r.Keeps {
+		w.linef("  %s %s (%s); the rows stay", set, number(r.Set), strings.Join(columnsSet(pol, r.Rule), ", "))
+	}
+	if !r.Keeps || r.Gone > 0 {
+		w.linef("  %s %s, %s", gone, number(r.Gone), bytesText(r.Bytes))
+	}
 	switch {
 	case r.PartsGone+r.PartsShared+r.PartsMissing == 0:
 	case dry: // who else needs a part is looked at under the lock of the rows only
 		w.linef("  Parts:   %s would go unless they are shared, %s missing", number(r.PartsGone), number(r.PartsMissing))
 	default:
-		w.linef("  Parts:   %s gone, %s shared, %s missing", number(r.PartsGone), number(r.PartsShared), number(r.PartsMissing))
+		size := ""
+		if r.Keeps {
+			size = ", " + bytesText(r.Bytes)
+		}
+		w.linef("  Parts:   %s gone, %s shared, %s missing%s", number(r.PartsGone), number(r.PartsShared), number(r.PartsMissing), size)
 	}
 	if len(r.Rows) > 0 {
 		w.linef("  Rows:    %s", rowsText(r.Rows))
@@ -244,6 +265,7 @@ type reportJSON struct {
 	Errors         int64            `json:"errors"`
 	DryRun         bool             `json:"dry_run"`
 	ObjectsDeleted int64            `json:"objects_deleted"`
+	Set            int64            `json:"set_count,omitempty"`
 	Kept           int64            `json:"kept"`
 	Unknown        int64            `json:"unknown"`
 	Resumed        int64            `json:"resumed"`
@@ -273,6 +295,8 @@ type ruleReportJSON struct {
 	Due           int64                      `json:"due"`
 	Undated       int64                      `json:"undated"`
 	Gone          int64                      `json:"gone"`
+	Sets          []string                   `json:"sets,omitempty"`
+	Set           int64                      `json:"set,omitempty"`
 	Missing       int64                      `json:"missing"`
 	Kept          map[connector.Reason]int64 `json:"kept"`
 	Drift         map[connector.Reason]int64 `json:"drift"`
@@ -322,7 +346,8 @@ func reportOf(pol *policy.Policy, r *purge.Report, stop error) reportJSON {
 		out.Error = explain(stop).text
 	}
 	for i := range r.Rules {
-		out.Rules = append(out.Rules, ruleReportOf(&r.Rules[i]))
+		out.Rules = append(out.Rules, ruleReportOf(&r.Rules[i], columnsSet(pol, r.Rules[i].Rule)))
+		out.Set += r.Rules[i].Set
 	}
 	for _, s := range r.Stops {
 		out.Stops = append(out.Stops, stopJSON{string(s.Code), s.Rule, s.Store, s.Have, s.Limit, s.Error(), s.Hint})
@@ -330,7 +355,7 @@ func reportOf(pol *policy.Policy, r *purge.Report, stop error) reportJSON {
 	return out
 }
 
-func ruleReportOf(r *purge.RuleReport) ruleReportJSON {
+func ruleReportOf(r *purge.RuleReport, sets []string) ruleReportJSON {
 	rows := map[string]int64{}
 	for _, c := range r.Rows {
 		rows[c.Table] = c.N
@@ -341,7 +366,7 @@ func ruleReportOf(r *purge.RuleReport) ruleReportJSON {
 	}
 	return ruleReportJSON{
 		Rule: r.Rule, Kind: r.Kind, Store: r.Store, Enabled: r.Enabled, Retain: r.Retain.String(), Cutoff: instantJSON(r.Cutoff),
-		Total: r.Total, Due: r.Due, Undated: r.Undated, Gone: r.Gone, Missing: r.Missing, Kept: orEmpty(r.Kept), Drift: orEmpty(r.Drift),
+		Total: r.Total, Due: r.Due, Undated: r.Undated, Gone: r.Gone, Sets: sets, Set: r.Set, Missing: r.Missing, Kept: orEmpty(r.Kept), Drift: orEmpty(r.Drift),
 		Unknown: r.Unknown, Errors: r.Errors, PartsGone: r.PartsGone, PartsShared: r.PartsShared, PartsMissing: r.PartsMissing,
 		Bytes: r.Bytes, Rows: rows, Resumed: r.Resumed, OldestDue: instantJSON(r.OldestDue), Done: r.Done,
 		UnreadableFor: r.Unreadable, ErrorType: r.ErrorType, ObjectsGone: r.ObjectsGone, Failures: failures,
