@@ -2,9 +2,12 @@ package cli_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,7 +62,7 @@ func s3client(ts *testscript.TestScript, bucket string) *s3.Client {
 // KEY, object lock BUCKET KEY, object upload BUCKET KEY.
 func object(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
-		ts.Fatalf("usage: object put|hide|hold|lock|upload bucket key [tag=value]")
+		ts.Fatalf("usage: object put|alter|hide|hold|lock|upload bucket key [tag=value]")
 	}
 	ctx, c, name, key := context.Background(), s3client(ts, args[1]), &args[1], &args[2]
 	var err error
@@ -70,6 +73,8 @@ func object(ts *testscript.TestScript, neg bool, args []string) {
 			in.Tagging = aws.String(strings.ReplaceAll(args[3], ":", "%3A"))
 		}
 		_, err = c.PutObject(ctx, in)
+	case "alter": // other bytes, as many as before
+		_, err = c.PutObject(ctx, &s3.PutObjectInput{Bucket: name, Key: key, Body: bytes.NewReader(bytes.ToUpper([]byte("content of " + *key)))})
 	case "hide":
 		_, err = c.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: name, Key: key})
 	case "hold":
@@ -119,4 +124,31 @@ func day(ts *testscript.TestScript, neg bool, args []string) {
 		layout = args[2]
 	}
 	ts.Setenv(args[0], time.Now().UTC().AddDate(0, 0, -n).Format(layout))
+}
+
+// inventory REPORTS BUCKET KEY…: keeps an S3 Inventory of the bucket, as of a
+// month ago, under inv/ of the bucket REPORTS. With ! its checksum is wrong.
+func inventory(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: inventory reports bucket key…")
+	}
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	at := time.Now().UTC().AddDate(0, -1, 0).Format("2006-01-02T15:04:05.000Z")
+	for _, key := range args[2:] {
+		fmt.Fprintf(w, "%q,%q,%q,\"true\",\"false\",\"7\",%q\n", args[1], url.QueryEscape(key), "null", at)
+	}
+	ts.Check(w.Close())
+	sum := md5.Sum(z.Bytes())
+	if neg {
+		sum[0] ^= 1
+	}
+	manifest := fmt.Sprintf(`{"sourceBucket":%q,"destinationBucket":"arn:aws:s3:::%s","version":"2016-11-30","creationTimestamp":"%d","fileFormat":"CSV",
+		"fileSchema":"Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate","files":[{"key":"inv/1.csv.gz","size":%d,"MD5checksum":"%x"}]}`,
+		args[1], args[0], time.Now().UnixMilli(), z.Len(), sum)
+	c := s3client(ts, args[0])
+	for key, body := range map[string][]byte{"inv/1.csv.gz": z.Bytes(), "inv/manifest.json": []byte(manifest)} {
+		_, err := c.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &args[0], Key: &key, Body: bytes.NewReader(body)})
+		ts.Check(err)
+	}
 }
