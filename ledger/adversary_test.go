@@ -105,28 +105,52 @@ func TestSinceAfterAFork(t *testing.T) {
 	}
 }
 
-// A receipt right after a fork is of the tree that there is.
-func TestReceiptRightAfterAFork(t *testing.T) {
+// A receipt right after a fork is of the tree that there is, also after several
+// forks; and each lost checkpoint stays told.
+func TestReceiptsAfterForks(t *testing.T) {
 	t.Parallel()
 	v := newVictim(t, 20)
-	mustExec(t, v.db, "DELETE FROM entries WHERE number > 20")
-	l, err := ledger.Open(t.Context(), "sqlite:"+v.path, ledger.Config{Pins: []ledger.Pin{v.pin}, Trust: v.keys.Trust()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if _, err := l.Fork(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	checkpoint(t, l, signing(v.keys, v.pin))
-	for range 2 {
-		r, err := l.ProveEntry(t.Context(), 3)
+	var lost [][]byte
+	for _, cut := range []int{20, 30, 25} {
+		note, err := v.pin.Latest(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		check(t, r, v.keys.Trust())
-		for range 40 { // beyond the size of the lost tree
-			mustAppend(t, l, ledger.Entry{Kind: ledger.Heartbeat})
+		lost = append(lost, note)
+		for _, table := range []string{"entries", "sealed", "lookup", "leaves", "open_intents", "clues"} {
+			mustExec(t, v.db, fmt.Sprintf("DELETE FROM %s WHERE number > %d", table, cut))
+		}
+		l, err := ledger.Open(t.Context(), "sqlite:"+v.path, ledger.Config{Pins: []ledger.Pin{v.pin}, Trust: v.keys.Trust()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Fork(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			checkpoint(t, l, signing(v.keys, v.pin))
+			r, err := l.ProveEntry(t.Context(), 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, r, v.keys.Trust())
+			for range 20 { // in the end beyond the size of the lost tree
+				mustAppend(t, l, ledger.Entry{Kind: ledger.Heartbeat})
+			}
+		}
+		checkpoint(t, l, signing(v.keys, v.pin))
+		w := v.verification()
+		if r := verify(t, l, w); r.Complete != ledger.Good {
+			t.Errorf("after the fork at %d: complete %s, %v", cut, r.Complete, r.Missing)
+		}
+		for _, note := range lost {
+			w.Notes = [][]byte{note}
+			if r := verify(t, l, w); r.Complete != ledger.Bad {
+				t.Errorf("after the fork at %d, with a lost checkpoint: complete %s", cut, r.Complete)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

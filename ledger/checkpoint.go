@@ -32,7 +32,7 @@ func (l *Ledger) Origin(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return proof.ForkOrigin(l.name, int64(len(forks))), nil
+	return proof.ForkOrigin(l.name, newest(forks)), nil
 }
 
 // Name returns the origin under which the ledger was made. A key that signs
@@ -141,7 +141,7 @@ func (l *Ledger) head(ctx context.Context, forks []fork) (c proof.Checkpoint, la
 		return c, nil, err
 	}
 	defer tx.Rollback()
-	c.Origin = proof.ForkOrigin(l.name, int64(len(forks)))
+	c.Origin = proof.ForkOrigin(l.name, newest(forks))
 	if err := tx.QueryRowContext(ctx, sizeQuery).Scan(&c.Size); err != nil {
 		return c, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/epitaph/epitaph/proof"
 )
@@ -21,26 +22,46 @@ var ErrMoved = errors.New("the ledger was moved to another database")
 
 // fork is what a fork entry says: which checkpoint no longer holds.
 type fork struct {
-	number   int64
-	lostSize int64
-	lostRoot [32]byte
+	number     int64
+	lostSize   int64
+	lostRoot   [32]byte
+	generation int64 // the number in the origin of the checkpoints after it
 }
 
-func (l *Ledger) forks(ctx context.Context) (list []fork, err error) {
+func (l *Ledger) forks(ctx context.Context) ([]fork, error) {
+	var es []Entry
 	for e, err := range l.Entries(ctx, Filter{Kinds: []Kind{Forked}}) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, forkOf(e))
+		es = append(es, e)
 	}
-	return list, nil
+	return forksOf(l.name, es), nil
 }
 
-func forkOf(e Entry) fork {
-	f := fork{number: e.Number}
-	f.lostSize, _ = e.Int("lost_size")
-	f.lostRoot, _ = e.Hash("lost_root")
-	return f
+// forksOf reads fork entries, which come in their order. One that says that an
+// earlier fork was lost goes on after the number of that: no origin has two trees.
+func forksOf(name string, es []Entry) (list []fork) {
+	for _, e := range es {
+		f := fork{number: e.Number}
+		f.lostSize, _ = e.Int("lost_size")
+		f.lostRoot, _ = e.Hash("lost_root")
+		lost, _ := e.Code("lost_origin")
+		if n, ok := proof.ForkNumber(name, lost); ok {
+			f.generation = n
+		}
+		f.generation = max(f.generation, newest(list)) + 1
+		list = append(list, f)
+	}
+	return list
+}
+
+// newest is the number in the origin of checkpoints now: 0 before the first fork.
+func newest(forks []fork) int64 {
+	if len(forks) == 0 {
+		return 0
+	}
+	return forks[len(forks)-1].generation
 }
 
 // explains reports that a checkpoint of an earlier origin no longer holds
@@ -49,14 +70,10 @@ func (f fork) explains(c proof.Checkpoint) bool {
 	return c.Size >= f.number && c.Size <= f.lostSize || c.Size == f.lostSize && c.Root == f.lostRoot
 }
 
-// generation is which fork an origin belongs to: 0 before the first.
-func generation(name, origin string, forks int) (int, bool) {
-	for n := range forks + 1 {
-		if origin == proof.ForkOrigin(name, int64(n)) {
-			return n, true
-		}
-	}
-	return 0, false
+// isOurs reports a checkpoint under an origin that the ledger has or had.
+func isOurs(name string, forks []fork, c proof.Checkpoint) bool {
+	g, ok := proof.ForkNumber(name, c.Origin)
+	return ok && (g == 0 || slices.ContainsFunc(forks, func(f fork) bool { return f.generation == g }))
 }
 
 // checkPins compares the ledger with each pinned checkpoint and with the newest
@@ -83,7 +100,8 @@ func (l *Ledger) checkPins(ctx context.Context, trust proof.Trust, pins []Pin) e
 }
 
 // behind returns the longest checkpoint that the ledger does not contain and
-// no fork explains, with an error that says which it is.
+// no fork explains, with an error that says which it is. Its origin is the latest of
+// all such.
 func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Checkpoint, err error) {
 	forks, err := l.forks(ctx)
 	if err != nil {
@@ -109,6 +127,7 @@ func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Check
 	if err := tx.QueryRowContext(ctx, minimumQuery).Scan(&minimum); err != nil {
 		return nil, err
 	}
+	var latest int64
 	for i, note := range notes {
 		c, peekErr := proof.Peek(note)
 		if peekErr != nil {
@@ -124,12 +143,21 @@ func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Check
 		} else {
 			cErr = compare(treeReader{ctx, tx}, c, size)
 		}
-		if _, known := generation(l.name, c.Origin, len(forks)); !known {
+		if !isOurs(l.name, forks, c) {
 			cErr = fmt.Errorf("%w: a checkpoint is of another ledger", ErrBehind)
 		}
-		if cErr != nil && (worst == nil || c.Size > worst.Size) {
+		if cErr == nil {
+			continue
+		}
+		if g, ok := proof.ForkNumber(l.name, c.Origin); ok {
+			latest = max(latest, g)
+		}
+		if worst == nil || c.Size > worst.Size {
 			worst, err = &c, cErr
 		}
+	}
+	if worst != nil {
+		worst.Origin = proof.ForkOrigin(l.name, latest)
 	}
 	return worst, err
 }
@@ -137,16 +165,8 @@ func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Check
 // explained reports that a fork after the checkpoint's own generation accounts
 // for it.
 func explained(name string, forks []fork, c proof.Checkpoint) bool {
-	g, ok := generation(name, c.Origin, len(forks))
-	if !ok {
-		return false
-	}
-	for _, f := range forks[g:] {
-		if f.explains(c) {
-			return true
-		}
-	}
-	return false
+	g, ok := proof.ForkNumber(name, c.Origin)
+	return ok && slices.ContainsFunc(forks, func(f fork) bool { return f.generation > g && f.explains(c) })
 }
 
 // Fork says why the ledger is behind a checkpoint, and lets it go on. The reason

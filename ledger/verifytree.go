@@ -198,16 +198,17 @@ func (s *verifier) boundRecord(ctx context.Context, q querier, number int64) (r 
 	return r, err
 }
 
-func (s *verifier) forksFound() (list []fork) {
+func (s *verifier) forksFound() []fork {
+	var es []Entry
 	slices.SortFunc(s.acts, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
 	for i := range s.acts {
 		r := &s.acts[i].record
 		if r.kind == string(Forked) {
-			list = append(list, forkOf(Entry{Number: s.acts[i].number, Facts: r.facts}))
+			es = append(es, Entry{Number: s.acts[i].number, Facts: r.facts})
 			s.report.Forks = append(s.report.Forks, s.acts[i].number)
 		}
 	}
-	return list
+	return forksOf(s.l.name, es)
 }
 
 func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork, kept treeReader) error {
@@ -216,15 +217,15 @@ func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork, kept treeRea
 		return err
 	}
 	c := signed.Checkpoint
-	if _, ok := generation(s.l.name, c.Origin, len(forks)); !ok {
-		return fmt.Errorf("it is of another ledger")
-	}
 	if explained(s.l.name, forks, c) {
 		s.report.Unchecked++
 		if n.outside {
 			return fmt.Errorf("the history that it covers was lost, as a fork in the ledger says")
 		}
 		return nil
+	}
+	if !isOurs(s.l.name, forks, c) {
+		return fmt.Errorf("it is of another ledger")
 	}
 	if c.Size > s.size {
 		return fmt.Errorf("it covers %d entries, and the ledger has %d: the end is missing", c.Size, s.size)

@@ -174,8 +174,9 @@ func (t Trust) judge(s *Signed, sigs []note.Signature) error {
 			continue
 		}
 		at := times[keyHash(k.Name, algCosignature, k.public)]
+		_, isOrigin := ForkNumber(k.Name, s.Origin)
 		switch {
-		case !isOriginOf(s.Origin, k.Name):
+		case !isOrigin:
 			foreign = true
 		case !k.usedAt(at):
 			expired = true
@@ -223,8 +224,8 @@ func cosignTime(sig note.Signature) (time.Time, bool) {
 // number of the fork, for the checkpoints from there on.
 const forkSuffix = "/fork/"
 
-// ForkOrigin is the origin of a log after its n-th fork; the name itself
-// for 0.
+// ForkOrigin is the origin of a log after its n-th fork, counting those that were
+// lost with the history; the name itself for 0.
 func ForkOrigin(name string, n int64) string {
 	if n == 0 {
 		return name
@@ -232,14 +233,16 @@ func ForkOrigin(name string, n int64) string {
 	return name + forkSuffix + strconv.FormatInt(n, 10)
 }
 
-func isOriginOf(origin, name string) bool {
+// ForkNumber is the n of an origin that ForkOrigin made for the log of that name;
+// not ok when it is of another.
+func ForkNumber(name, origin string) (n int64, ok bool) {
 	rest, ok := strings.CutPrefix(origin, name)
 	if !ok || rest == "" {
-		return ok
+		return 0, ok
 	}
 	fork, ok := strings.CutPrefix(rest, forkSuffix)
 	n, err := parseSize(fork)
-	return ok && err == nil && n > 0
+	return n, ok && err == nil && n > 0
 }
 
 // CheckConsistency checks a proof (RFC 6962, 2.1.2) that the tree of newer
