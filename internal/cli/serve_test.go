@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/epitaph/epitaph/internal/testserver"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/proof"
 )
@@ -560,6 +561,91 @@ schedule: "0 3 * * *"
 	for _, want := range []string{`"event":"cleanup_ended","status":0,"gone":1`, `"event":"sweep_ended","status":0,"gone":1`, "export_orphan_purged", "UNREACHABLE"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("it was to be told: %s", want)
+		}
+	}
+}
+
+// On PostgreSQL it is the same, also while the server is away for a time.
+func TestServeOnPostgres(t *testing.T) {
+	t.Parallel()
+	server := testserver.NewPostgres(t)
+	dsn := server.Database(t)
+	dir := house(t, strings.Replace(servePolicy, "version: 1", "version: 1\nledger: {at: \""+dsn+"\", key: ledger.key}", 1), 3, 0)
+	write := func(e ledger.Entry) {
+		t.Helper()
+		l, err := ledger.Open(t.Context(), dsn, ledger.Config{})
+		must(t, err)
+		_, err = l.Append(t.Context(), e)
+		must(t, err)
+		must(t, l.Close())
+	}
+	write(ledger.Entry{At: time.Now().Add(-49 * time.Hour), Kind: ledger.Heartbeat, Rule: "exports",
+		Facts: []ledger.Fact{ledger.Code("mode", "purge"), ledger.Code("state", "done")}})
+	s := serve(t, dir, nil)
+	s.wait(`"event":"run_ended"`, `"status":0`, `"missed":true`)
+	server.Stop(t)
+	s.wait(`"level":"ERROR"`, `"retry_at":`)
+	server.Start(t)
+	write(ledger.Entry{Kind: ledger.Heartbeat, Rule: "others"})
+	s.wait(`"event":"checkpoint_signed"`)
+	second, err := command(t.Context(), dir, "serve").CombinedOutput()
+	if status := statusOf(t, err); status != 3 {
+		t.Errorf("a second service: status %d, %s", status, second)
+	}
+	out, err := command(t.Context(), dir, "serve", "--status").CombinedOutput()
+	if err != nil || left(t, dir) != 0 {
+		t.Errorf("%v, %d exports left: %s", err, left(t, dir), out)
+	}
+	s.end(syscall.SIGTERM, 0)
+	if _, err := os.Stat(filepath.Join(dir, ".epitaph.serve")); err != nil {
+		t.Error("its state is not beside the policy")
+	}
+}
+
+// An interlock stops the run and not the service; it is an alarm, and the run is
+// not made again before its time.
+func TestServeStaysAfterAnInterlock(t *testing.T) {
+	t.Parallel()
+	dir := house(t, strings.Replace(servePolicy, "share: 100%", "share: 1%", 1), 5, 49*time.Hour)
+	s := serve(t, dir, nil, "--json")
+	s.wait(`"event":"purge_interlock"`)
+	s.wait(`"event":"run_ended"`, `"status":3`, `"error_type":"purge.Interlock"`)
+	s.wait(`"event":"next_run"`, `"missed":false`)
+	if text, alarms := s.status(1); fmt.Sprint(alarms) != "[run]" || !strings.Contains(text, `"last_status":3`) {
+		t.Errorf("state: %s", text)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	s.end(syscall.SIGTERM, 0)
+	if n := strings.Count(s.all(), "run_ended"); n != 1 || left(t, dir) != 5 {
+		t.Errorf("%d runs, %d exports left; want 1 and 5", n, left(t, dir))
+	}
+	var report struct {
+		Stops []any `json:"stops"`
+		Run   string
+	}
+	if err := json.Unmarshal(s.out.Bytes(), &report); err != nil || report.Run == "" {
+		t.Errorf("%v: stdout is not the one report of the run: %s", err, &s.out)
+	}
+}
+
+// A run that a pause holds back ends at once when the service does, with nothing
+// begun; the second signal ends all.
+func TestServeEndsWhilePaused(t *testing.T) {
+	t.Parallel()
+	for _, signals := range [][]os.Signal{{syscall.SIGTERM}, {os.Interrupt, os.Interrupt}} {
+		dir := house(t, servePolicy, 5, 49*time.Hour)
+		if out, err := command(t.Context(), dir, "pause").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		s := serve(t, dir, nil)
+		s.wait(`"event":"purge_paused"`)
+		s.wait(`"event":"checkpoint_signed"`) // which goes on
+		for _, sig := range signals[1:] {
+			must(t, s.cmd.Process.Signal(sig))
+		}
+		s.end(signals[0], map[int]int{1: 0, 2: 130}[len(signals)])
+		if gone, open := goneOf(t, dir); gone != 0 || open != 0 || left(t, dir) != 5 {
+			t.Errorf("%d gone, %d open, %d left; want 0, 0, 5", gone, open, left(t, dir))
 		}
 	}
 }

@@ -136,6 +136,8 @@ const (
 	lastRetry  = 15 * time.Minute
 	// jump is how far the clock may be set before it is said.
 	jump = 30 * time.Second
+	// longest is how long a checkpoint or a check may take.
+	longest = 2 * time.Minute
 	// lastSign bounds the checkpoint at the end.
 	lastSign = 20 * time.Second
 )

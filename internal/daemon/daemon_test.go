@@ -503,6 +503,24 @@ checkpoint_signed size=9`)
 	})
 }
 
+// A checkpoint that hangs is given up, and is an alarm.
+func TestSignHangs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "2026-11-20T12:00:00Z", "", "")
+		w.does[daemon.Sign] = func(ctx context.Context, _ <-chan struct{}, _ int) daemon.Result {
+			<-ctx.Done()
+			return daemon.Result{Status: 1, Err: ctx.Err()}
+		}
+		if err := w.serve(func() {
+			time.Sleep(150 * time.Second)
+			w.want("alarms", w.alarms(), "[checkpoint]")
+		}); err != nil {
+			t.Fatal(err)
+		}
+		w.want("told", w.told(daemon.CheckpointFailed)[0], "checkpoint_failed size=0 failures=1 retry_at=2026-11-20T12:03:00Z error_type=context.deadlineExceededError")
+	})
+}
+
 // A run that lasts is not made twice, keeps nothing else waiting, and comes to
 // the end of its batch when the service ends; then what it wrote is signed.
 func TestLongRunAndEnd(t *testing.T) {

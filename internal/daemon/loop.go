@@ -52,9 +52,20 @@ func (d *Daemon) tick(ctx, gentle context.Context, stop <-chan struct{}, force b
 		if a == Purge || a == Sign { // which end by themselves: after the batch, or soon
 			within = ctx
 		}
-		go func() { d.done <- done{a, d.c.Work.Do(within, a, stop)} }()
+		go func() { d.done <- done{a, d.do(within, a, stop)} }()
 	}
 	d.tell(now)
+}
+
+// do does an act. What is soon done is given up when it is not: a server that does
+// not answer must not end the checkpoints in silence.
+func (d *Daemon) do(ctx context.Context, a Act, stop <-chan struct{}) Result {
+	if a == Sign || a == Check {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, longest)
+		defer cancel()
+	}
+	return d.c.Work.Do(ctx, a, stop)
 }
 
 // may reports whether an act may be begun as things are. A checkpoint disposes of
