@@ -3,8 +3,11 @@ package bench
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/epitaph/epitaph/internal/demo"
 )
 
 // most is what planning and purging may take of memory, however many items
@@ -29,6 +32,27 @@ func TestMemoryStaysFlat(t *testing.T) {
 	peak, _ := purgeLetters(t, 1_000_000)
 	if peak > most {
 		t.Errorf("peak = %d MB, want at most %d", peak>>20, most>>20)
+	}
+}
+
+// TestMemoryOfRecords purges recorder data on SQLite, in batches that each touch
+// pages all over the database, within the same bound.
+func TestMemoryOfRecords(t *testing.T) {
+	for _, o := range []order{inOrder, strewn} {
+		for _, mode := range []string{"WAL", "DELETE"} {
+			t.Run(strings.ReplaceAll(o.String(), " ", "-")+"-"+mode, func(t *testing.T) {
+				dir := t.TempDir()
+				path := filepath.Join(dir, "app.db")
+				db := connect(t, "sqlite", "file:"+path+"?_pragma=foreign_keys(1)&_pragma=journal_mode("+mode+")&_pragma=synchronous(OFF)&_txlock=immediate")
+				s := generateSome(t, db, demo.SQLite, o, 20_000)
+				must(t, db, "PRAGMA wal_checkpoint(TRUNCATE)")
+				r := purgeRows(t, db, "sqlite:"+path, s)
+				t.Logf("%d records: %d MB, %v (cpu %v)", s.Due, r.peak>>20, r.took, r.cpu)
+				if r.peak > most {
+					t.Errorf("peak = %d MB, want at most %d", r.peak>>20, most>>20)
+				}
+			})
+		}
 	}
 }
 

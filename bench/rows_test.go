@@ -63,7 +63,13 @@ func (o order) String() string {
 
 func generate(b testing.TB, db *sql.DB, dialect string, o order) demo.Summary {
 	b.Helper()
-	s, err := demo.Generate(b.Context(), demo.Options{DB: db, Dialect: dialect, Records: (due()*10 + 5) / 6, Seed: 1,
+	return generateSome(b, db, dialect, o, due())
+}
+
+// generateSome makes recorder data of which about n records are due.
+func generateSome(b testing.TB, db *sql.DB, dialect string, o order, n int) demo.Summary {
+	b.Helper()
+	s, err := demo.Generate(b.Context(), demo.Options{DB: db, Dialect: dialect, Records: (n*10 + 5) / 6, Seed: 1,
 		Now: time.Now(), InOrder: bool(o)})
 	if err != nil {
 		b.Fatal(err)
@@ -72,7 +78,7 @@ func generate(b testing.TB, db *sql.DB, dialect string, o order) demo.Summary {
 }
 
 // purgeRows runs the program on a copy and looks at what is left.
-func purgeRows(b *testing.B, db *sql.DB, dsn string, s demo.Summary) run {
+func purgeRows(b testing.TB, db *sql.DB, dsn string, s demo.Summary) run {
 	b.Helper()
 	dir := b.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "data", "files"), 0o700); err != nil {
