@@ -15,11 +15,12 @@ import (
 	"github.com/epitaph/epitaph/connector"
 )
 
-// The verdicts on rows of the application's own tables. RowOK and RowNotChecked
-// are no findings.
+// The verdicts on rows of the application's own tables. RowOK, RowNotChecked and
+// RowElsewhere are no findings.
 const (
 	RowOK         Verdict = "row-ok"          // it names a tracked file that is there, and what both say agrees
 	RowNotChecked Verdict = "row-not-checked" // the same, but size or hash are known to one side only
+	RowElsewhere  Verdict = "row-elsewhere"   // its file is tracked in the directory of another host, which must look at it
 	RowUntracked  Verdict = "row-untracked"   // it names a file that is there, and no operation made it
 	RowMissing    Verdict = "row-missing"     // it names a file that is not there
 	RowResized    Verdict = "row-size"        // it has another size than the tracked file
@@ -120,10 +121,13 @@ type tableRow struct {
 	Checked
 	event event
 	key   [16]byte
-	ref   string
-	size  int64 // negative when the row says nothing
-	hash  string
-	file  *row // of the cache; nil when the file is not tracked
+	place [16]byte // the same on whatever host
+	// settled is set when the verdict was given.
+	settled bool
+	ref     string
+	size    int64 // negative when the row says nothing
+	hash    string
+	file    *row // of the cache; nil when the file is not tracked
 }
 
 // agreement compares one table with the tracked files.
@@ -133,11 +137,14 @@ type agreement struct {
 	texts *texts
 	paths *resolver
 	start time.Time
-	// named are the tracked files that a row names.
+	// named are the places of tracked files that a row names.
 	named map[[16]byte]bool
-	// astray are rows whose file is not there or not tracked, by the object: the
-	// file that was tracked for it may be elsewhere.
+	// held are rows whose file is not there, or not tracked: astray has those with
+	// an object, for which another file may have been tracked, and apart those
+	// whose file may be in the directory of another host.
+	held   []*tableRow
 	astray map[string]*tableRow
+	apart  map[[16]byte]*tableRow
 }
 
 // tables compares the application's own tables with the tracked files.
@@ -146,7 +153,7 @@ func (v *verifier) tables(ctx context.Context) error {
 	for i := range v.k.Tables {
 		t := &v.k.Tables[i]
 		a := agreement{verifier: v, t: t, texts: newTexts(v.c), paths: v.c.resolver(), start: v.c.now(),
-			named: map[[16]byte]bool{}, astray: map[string]*tableRow{}}
+			named: map[[16]byte]bool{}, astray: map[string]*tableRow{}, apart: map[[16]byte]*tableRow{}}
 		if err := a.compare(ctx); err != nil {
 			failed = append(failed, fmt.Errorf("table %s: %w", t.Name, err))
 		}
@@ -163,7 +170,7 @@ func (a *agreement) compare(ctx context.Context) error {
 		if err != nil {
 			// The rows until now stand; of files without one nothing is known.
 			err = errors.Join(err, a.batch(ctx, batch))
-			a.settleAstray()
+			a.settleHeld()
 			a.give(Checked{Table: a.t.Name, Verdict: RowUnseen, Reason: connector.Unreachable})
 			return err
 		}
@@ -184,7 +191,7 @@ func (a *agreement) compare(ctx context.Context) error {
 	if err := a.rowless(ctx); err != nil {
 		return err
 	}
-	a.settleAstray()
+	a.settleHeld()
 	return a.failed
 }
 
@@ -202,11 +209,11 @@ func (a *agreement) read(it *connector.Item) (r tableRow, ok bool) {
 	}
 	if r.event.place, r.Verdict = a.place(a.t.Path.fill(path)); r.Verdict != "" {
 		r.Reason = connector.Invalid
-	} else if a.k.Parts > 0 && partOf(r.event.identity(), a.k.Parts) != a.k.Part {
+	} else if !a.turn(r.event.place) {
 		return r, false
 	}
 	r.File = File{Store: r.event.store, Locator: r.event.at, Path: r.event.name(), event: r.event}
-	r.key = [16]byte(a.c.state.hash(a.c.state.identity(r.event.place)))
+	r.key, r.place = [16]byte(a.c.state.hash(a.c.state.identity(r.event.place))), a.anywhere(r.event.place)
 	if ref := value(it, 1); ref != nil {
 		r.ref = a.t.Ref.fill(ref)
 	}
@@ -222,6 +229,18 @@ func (a *agreement) read(it *connector.Item) (r tableRow, ok bool) {
 		}
 	}
 	return r, true
+}
+
+// anywhere is a place as it is on whatever host: a row does not say on which.
+func (a *agreement) anywhere(p place) [16]byte {
+	p.host = ""
+	return [16]byte(a.c.state.hash(p.identity()))
+}
+
+// turn reports a place that is in the part of the check.
+func (a *agreement) turn(p place) bool {
+	p.host = ""
+	return a.k.Parts == 0 || partOf(p.identity(), a.k.Parts) == a.k.Part
 }
 
 // place finds where the path of a row lies, or says why it is none.
@@ -298,7 +317,7 @@ func (a *agreement) row(ctx context.Context, r *tableRow) error {
 	live := r.file != nil && r.file.state != Ended
 	if live {
 		if a.k.Scope != "" && !slices.Equal(r.file.scope, a.c.state.hash(a.k.Scope)) {
-			a.named[r.key] = true
+			a.named[r.place] = true
 			return nil
 		}
 		f, ok, err := a.texts.file(ctx, r.file)
@@ -306,7 +325,7 @@ func (a *agreement) row(ctx context.Context, r *tableRow) error {
 			return err
 		}
 		if live = ok; ok { // else its texts were destroyed, and it is tracked no more
-			a.named[r.key] = true
+			a.named[r.place] = true
 			r.File = f
 		}
 	}
@@ -323,13 +342,28 @@ func (a *agreement) row(ctx context.Context, r *tableRow) error {
 	default:
 		r.Verdict = a.contents(r)
 	}
-	if !live && r.ref != "" && a.astray[r.ref] == nil && (r.Verdict == RowMissing || r.Verdict == RowUntracked) {
-		kept := *r
-		a.astray[r.ref] = &kept
+	if !live && (r.Verdict == RowMissing || r.Verdict == RowUntracked) && a.hold(r) {
 		return nil
 	}
 	a.give(r.Checked)
 	return nil
+}
+
+// hold keeps a row until the tracked files were seen, of which one may be its own;
+// false when none could be.
+func (a *agreement) hold(r *tableRow) bool {
+	kept := *r
+	held := false
+	if r.ref != "" && a.astray[r.ref] == nil {
+		a.astray[r.ref], held = &kept, true
+	}
+	if r.Verdict == RowMissing && r.event.place.host != "" && !a.c.o.OneHost && a.apart[r.place] == nil {
+		a.apart[r.place], held = &kept, true
+	}
+	if held {
+		a.held = append(a.held, &kept)
+	}
+	return held
 }
 
 // contents compares what row and operation say of the content.
@@ -350,29 +384,35 @@ func (a *agreement) contents(r *tableRow) Verdict {
 }
 
 // rowless finds the tracked files that a row must name and none does, and those
-// that are the files of rows that name another.
+// that are the files of rows that were held.
 func (a *agreement) rowless(ctx context.Context) error {
-	if len(a.t.Made) == 0 && len(a.astray) == 0 {
+	if len(a.t.Made) == 0 && len(a.held) == 0 {
 		return nil
 	}
-	where, args := "state = 2", []any(nil)
-	if a.k.Scope != "" {
-		where, args = where+" AND scope = ?", []any{a.c.state.hash(a.k.Scope)}
-	}
-	for f, err := range a.c.files(ctx, where, args) {
+	for f, err := range a.c.files(ctx, "state = 2", nil) {
 		if err != nil {
 			return err
 		}
-		if a.t.Store != "" && f.Store != a.t.Store || len(a.t.Made) > 0 && !slices.Contains(a.t.Made, f.Made.Action) ||
-			a.named[[16]byte(a.c.state.hash(a.c.state.identity(f.event.place)))] {
+		at := a.anywhere(f.event.place)
+		ours := a.k.Scope == "" || f.Made.Scope == a.k.Scope
+		if r := a.apart[at]; r != nil && f.Elsewhere && !r.settled {
+			a.named[at] = true
+			r.File = f
+			if r.Verdict = a.contents(r); r.Verdict == RowOK || r.Verdict == RowNotChecked {
+				r.Verdict, r.Reason = RowElsewhere, ""
+			}
+			a.settleRow(r, ours)
 			continue
 		}
-		if r := a.astray[f.Made.Ref.String()]; r != nil && r.ref != "" {
-			delete(a.astray, r.ref)
-			a.give(Checked{File: f, Table: r.Table, Row: r.Row, RowLocator: r.RowLocator, Verdict: RowAstray})
+		if a.t.Store != "" && f.Store != a.t.Store || len(a.t.Made) > 0 && !slices.Contains(a.t.Made, f.Made.Action) || a.named[at] {
 			continue
 		}
-		if len(a.t.Made) == 0 || a.start.Sub(f.Made.At) < a.t.Within || a.k.Parts > 0 && partOf(f.event.identity(), a.k.Parts) != a.k.Part {
+		if r := a.astray[f.Made.Ref.String()]; r != nil && !r.settled {
+			r.File, r.Verdict, r.Reason = f, RowAstray, ""
+			a.settleRow(r, ours)
+			continue
+		}
+		if len(a.t.Made) == 0 || !ours || a.start.Sub(f.Made.At) < a.t.Within || !a.turn(f.event.place) {
 			continue
 		}
 		a.give(Checked{File: f, Table: a.t.Name, Verdict: Rowless})
@@ -380,13 +420,22 @@ func (a *agreement) rowless(ctx context.Context) error {
 	return a.failed
 }
 
-// settleAstray gives the verdicts on rows of whose objects no other file is
-// tracked.
-func (a *agreement) settleAstray() {
-	for _, ref := range sortedKeys(a.astray) {
-		a.give(a.astray[ref].Checked)
+// settleRow gives the verdict on a row that was held, unless it is for another
+// scope.
+func (a *agreement) settleRow(r *tableRow, ours bool) {
+	if r.settled = true; ours {
+		a.give(r.Checked)
 	}
-	clear(a.astray)
+}
+
+// settleHeld gives the verdicts on held rows of which no tracked file is.
+func (a *agreement) settleHeld() {
+	for _, r := range a.held {
+		if !r.settled {
+			a.settleRow(r, true)
+		}
+	}
+	a.held = nil
 }
 
 // find fills in what the cache knows of the rows' files.

@@ -308,3 +308,53 @@ func TestAgreementBreaksOff(t *testing.T) {
 		}
 	})
 }
+
+// A row does not say on which host its file is: what is tracked in the directory of
+// another host is neither missing here, nor without a row.
+func TestAgreementAcrossHosts(t *testing.T) {
+	t.Parallel()
+	web, services := twoHosts(t, "sqlite:"+filepath.Join(t.TempDir(), "epitaph.db"))
+	d := &depot{world: services}
+	path := filepath.Join(t.TempDir(), "app.db")
+	var err error
+	if d.db, err = sql.Open("sqlite", "file:"+path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.db.Close() })
+	if d.c, err = rows.Open(t.Context(), "sqlite:"+path, rows.Options{ReadOnly: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.c.Close() })
+	d.sql("CREATE TABLE files (id integer PRIMARY KEY, path varchar(500) NOT NULL, file_size bigint, file_hash varchar(64), gone integer DEFAULT 0)")
+	op := custody.Operation{At: web.now.Add(-2 * time.Hour)}
+	web.kept("there.csv", "x", op)
+	d.row(1, "there.csv", 1, sumOf("x"))
+	web.kept("differs.csv", "x", op)
+	d.row(2, "differs.csv", 2, sumOf("x"))
+	d.row(3, "nowhere.csv", 1, sumOf("x"))
+	web.kept("rowless.csv", "x", op)
+	for _, c := range []struct {
+		on        *world
+		good, bad string
+	}{{services, "row-elsewhere", "row-size"}, {web, "row-ok", "row-size"}} {
+		d.world = c.on
+		got, err := d.agreed(custody.Check{Tables: []custody.Table{d.table()}})
+		got = strings.NewReplacer(web.dir+"/", "").Replace(got)
+		if want := "1:there.csv:" + c.good + " 2:differs.csv:" + c.bad + " 3:nowhere.csv:row-missing :rowless.csv:no-row"; err != nil || got != want {
+			t.Errorf("%v\n got %s\nwant %s", err, got, want)
+		}
+		seen := map[string]int{}
+		for part := 1; part <= 4; part++ {
+			got, err := d.agreed(custody.Check{Tables: []custody.Table{d.table()}, Part: part, Parts: 4})
+			if err != nil {
+				t.Error(err)
+			}
+			for _, v := range strings.Fields(got) {
+				seen[v]++
+			}
+		}
+		if len(seen) != 4 {
+			t.Errorf("in four parts: %v", seen)
+		}
+	}
+}

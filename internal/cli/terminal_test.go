@@ -32,8 +32,14 @@ func terminal(t *testing.T) (ours, theirs *os.File) {
 // answer once it is asked, and returns what the terminal and stdout showed.
 func atTerminal(t *testing.T, dir, answer string, args ...string) (status int, screen, stdout string) {
 	t.Helper()
+	return atTerminalWith(t, dir, answer, nil, args...)
+}
+
+func atTerminalWith(t *testing.T, dir, answer string, env []string, args ...string) (status int, screen, stdout string) {
+	t.Helper()
 	ours, theirs := terminal(t)
 	cmd := command(t.Context(), dir, args...)
+	cmd.Env = append(cmd.Environ(), env...)
 	cmd.Stdin, cmd.Stderr = theirs, theirs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true} // so that ^C is a signal
 	out := new(strings.Builder)

@@ -49,6 +49,7 @@ The rows of the tables under custody: {agreement: …} are compared with the tra
 files, and each gets a verdict too:
   row-ok           its file is there and tracked, and what both say agrees
   row-not-checked  the same, but its size or hash is known to one side only
+  row-elsewhere    its file is in the directory of another host, which must look at it
   row-untracked    its file is there, and no operation made it
   row-missing      its file is not there
   row-size         it has another size than the tracked file
@@ -228,7 +229,7 @@ func (a *app) runVerifyFiles(ctx context.Context, f *verifyFilesFlags) error {
 }
 
 var verdictOrder = []custody.Verdict{custody.OK, custody.KnownGone, custody.NotChecked, custody.Elsewhere, custody.Lost, custody.Returned, custody.Resized,
-	custody.Edited, custody.Rotten, custody.Unseen, custody.Stranger, custody.Unpaired, custody.RowOK, custody.RowNotChecked, custody.RowUntracked,
+	custody.Edited, custody.Rotten, custody.Unseen, custody.Stranger, custody.Unpaired, custody.RowOK, custody.RowNotChecked, custody.RowElsewhere, custody.RowUntracked,
 	custody.RowMissing, custody.RowResized, custody.RowRehashed, custody.RowAstray, custody.RowInvalid, custody.RowUnseen, custody.Rowless}
 
 func (a *app) showVerdicts(counts map[custody.Verdict]int64, read int64, findings []verdictJSON, show bool) error {
