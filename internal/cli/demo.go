@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -181,6 +182,11 @@ func (d *demonstration) show(ctx context.Context) error {
 		}
 	}
 	d.p.linef("\nThe directory is yours to play in:")
+	if _, err := exec.LookPath("epitaph"); err != nil { // what is told next would not be found
+		if self, err := os.Executable(); err == nil {
+			d.p.linef("  export PATH=%s:$PATH", filepath.Dir(self))
+		}
+	}
 	for _, next := range []string{
 		"cd " + d.dir,
 		"epitaph plan --as-of " + d.a.env.Now().UTC().AddDate(0, 0, 10).Format("2006-01-02") + "       # look ten days ahead",

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -67,6 +68,13 @@ func TestEveryCommandHelps(t *testing.T) {
 				t.Errorf("%s: a line of %d characters: %s", name, len([]rune(line)), line)
 			}
 		}
+		if path := strings.Fields(name); len(path) > 0 {
+			last := path[len(path)-1]
+			path[len(path)-1] = last[:len(last)-1] + "x" + last[len(last)-1:]
+			if status, stdout, stderr := said(t, dir, path...); status != 2 || stdout != "" || !strings.Contains(stderr, "did you mean "+last) {
+				t.Errorf("%v: status %d, stdout %q, stderr %q; want the hint %s", path, status, stdout, stderr, last)
+			}
+		}
 		for _, m := range helpFlag.FindAllStringSubmatch(help, -1) {
 			slip := m[1][:len(m[1])-2] + "x" + m[1][len(m[1])-1:]
 			if len(m[1]) < 6 || strings.Contains(help, "--"+slip) {
@@ -105,6 +113,38 @@ func TestJSONIsOneObjectOnFailure(t *testing.T) {
 			if status != 0 && stderr == "" {
 				t.Errorf("%v: status %d, and nothing on stderr", args, status)
 			}
+		}
+	}
+}
+
+// With --json stdout has exactly one object where all goes well, and with --quiet
+// stderr has nothing.
+func TestJSONIsOneObjectOnSuccess(t *testing.T) {
+	dir := manyExports(t, 3)
+	t.Setenv("EPITAPH_SESSIONS", dir+"/sessions")
+	must(t, os.WriteFile(dir+"/data/tracked.txt", []byte("x"), 0o600))
+	for _, line := range []string{
+		"init --policy other/epitaph.yaml", "version", "schema", "key new", "key show", "check", "plan", "plan --show", "plan --out p.plan",
+		"purge --dry-run", "pause", "pause --resume", "purge --plan p.plan --yes", "purge", "trail", "trail --items", "trail --stats", "verify ledger",
+		"prove 5", "prove 5 --out r.proof", "ledger checkpoint", "ledger prune --dry-run", "ledger prune --yes", "ledger seal-off --item export-00001.zip --yes",
+		"key rotate",
+		"track --list", "track nas_raw_created data/tracked.txt --due 0s --required", "overdue", "orphans", "stats", "verify files", "verify files --hashes",
+		"cleanup verify", "cleanup run",
+		"session new --id a", "session write a x", "session list", "session files a", "session remove a x", "session delete a", "session sweep", "session delete-all --yes",
+		"ledger copy --to sqlite:copy.db", // after it this one is closed
+	} {
+		must(t, os.MkdirAll(dir+"/other", 0o700))
+		status, stdout, stderr := said(t, dir, append(strings.Fields(line), "--json", "--quiet")...)
+		var object map[string]any
+		d := json.NewDecoder(strings.NewReader(stdout))
+		if err := d.Decode(&object); err != nil || d.More() {
+			t.Errorf("%s: status %d, stdout %.300q is not one object: %v", line, status, stdout, err)
+		}
+		if _, failed := object["error"]; status > 1 || failed {
+			t.Errorf("%s: status %d, %s%s", line, status, stdout, stderr)
+		}
+		if status == 0 && stderr != "" {
+			t.Errorf("%s --quiet: %s", line, stderr)
 		}
 	}
 }

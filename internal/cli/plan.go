@@ -241,7 +241,7 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time, set []string) {
 		w.linef("")
 		return
 	}
-	w.linef("Rule %s: %ss in %s, kept %s, cutoff %s", w.bold(r.Rule), r.Kind, r.Store, r.Retain, instant(r.Cutoff))
+	w.linef("Rule %s: %s in %s, kept %s, cutoff %s", w.bold(r.Rule), several(r.Kind), r.Store, r.Retain, instant(r.Cutoff))
 	if r.Unreadable != "" {
 		w.linef("  %s (%s, error type %s); nothing is known of its items, and nothing is planned", w.red(unreadable(r.Unreadable)), r.Unreadable, r.ErrorType)
 		w.linef("  hint: %s", hintUnreadable)

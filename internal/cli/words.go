@@ -25,11 +25,17 @@ func bytesText(n int64) string {
 
 // count writes a number with its noun: "1 record", "3,000 records".
 func count(n int64, noun string) string {
-	if n != 1 {
-		noun += "s"
+	if n == 1 {
+		return "1 " + spaced(noun)
 	}
-	return number(n) + " " + noun
+	return number(n) + " " + several(noun)
 }
+
+// several is the plural of a kind of item: "orphaned recordings".
+func several(kind string) string { return spaced(kind) + "s" }
+
+// spaced is a kind of item as people write it.
+func spaced(kind string) string { return strings.ReplaceAll(kind, "_", " ") }
 
 // number groups digits by thousands.
 func number(n int64) string {
