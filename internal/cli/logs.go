@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/epitaph/epitaph/internal/daemon"
@@ -16,7 +17,38 @@ import (
 // a daemon.Event, which have no room for a path, key, value or driver message.
 type eventLog struct {
 	logger *slog.Logger
-	close  func() error
+	file   *logFile
+}
+
+// close ends the log.
+func (l *eventLog) close() error { return l.file.swap(io.Discard, nil) }
+
+// goOnIn has whatever is written from now on in the file of another log, which is
+// not to be used otherwise any more.
+func (l *eventLog) goOnIn(other *eventLog) error { return l.file.swap(other.file.w, other.file.close) }
+
+// logFile is where a log is written, which may change.
+type logFile struct {
+	mu    sync.Mutex
+	w     io.Writer
+	close func() error // nil: it is not ours to close
+}
+
+func (f *logFile) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.w.Write(b)
+}
+
+func (f *logFile) swap(w io.Writer, closer func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.close
+	f.w, f.close = w, closer
+	if old == nil {
+		return nil
+	}
+	return old()
 }
 
 // openLog opens what --log names; nil when it names nothing.
@@ -25,7 +57,7 @@ func (a *app) openLog() (*eventLog, error) {
 	case "":
 		return nil, nil
 	case "-":
-		return newEventLog(a.env.Stderr, func() error { return nil }), nil
+		return newEventLog(a.env.Stderr, nil), nil
 	}
 	if !mayAppend(a.global.log) {
 		return nil, usage("the log file "+a.global.log+" exists and is not a log of events", "choose another place: --log FILE, or --log - for stderr")
@@ -54,7 +86,8 @@ func mayAppend(name string) bool {
 }
 
 func newEventLog(w io.Writer, closer func() error) *eventLog {
-	h := slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+	f := &logFile{w: w, close: closer}
+	h := slog.NewJSONHandler(f, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.MessageKey {
 			a.Key = "event"
 		}
@@ -63,7 +96,7 @@ func newEventLog(w io.Writer, closer func() error) *eventLog {
 		}
 		return a
 	}})
-	return &eventLog{logger: slog.New(h), close: closer}
+	return &eventLog{logger: slog.New(h), file: f}
 }
 
 func (l *eventLog) event(e purge.Event) {

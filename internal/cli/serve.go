@@ -95,12 +95,12 @@ func (a *app) runServe(ctx context.Context, f serveFlags) (err error) {
 			return usage("--sessions "+root+": it is no directory", "epitaph session new and run make one")
 		}
 	}
+	// From here on several speak at once.
+	a.env.Stdout, a.env.Stderr = &oneAtATime{w: a.env.Stdout}, &oneAtATime{w: a.env.Stderr}
 	if s.log, err = a.openLog(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	// From here on several speak at once.
-	a.env.Stdout, a.env.Stderr = &oneAtATime{w: a.env.Stdout}, &oneAtATime{w: a.env.Stderr}
 	hangup, reload := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -147,11 +147,9 @@ const interrupted = ended(StatusInterrupted)
 // observe writes an event to the log, and for people to stderr unless the log is
 // there.
 func (s *service) observe(e daemon.Event) {
-	s.mu.Lock()
 	if s.log != nil {
 		s.log.service(e)
 	}
-	s.mu.Unlock()
 	if s.global.log != "-" && (!s.global.quiet || e.Level() >= slog.LevelError) {
 		fmt.Fprintf(s.env.Stderr, "%s %s\n", s.env.Now().UTC().Format(time.RFC3339), e)
 	}

@@ -324,19 +324,9 @@ func TestServeReloads(t *testing.T) {
 	cmd.Stderr = &errs
 	must(t, cmd.Start())
 	defer cmd.Process.Kill() //nolint:errcheck // it has ended, or the test has failed
-	wait := func(name, text string) {
-		t.Helper()
-		for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if b, err := os.ReadFile(name); err == nil && bytes.Contains(b, []byte(text)) {
-				return
-			}
-		}
-		b, _ := os.ReadFile(name)
-		t.Fatalf("no %s in %s:\n%s%s", text, name, b, errs.String())
-	}
-	wait(log, `"event":"next_run"`)
+	waitIn(t, log, `"event":"next_run"`)
 	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(strings.Replace(servePolicy, "retain", "retian", 1)), 0o600))
-	wait(log, `"event":"policy_broken","error_type":"policy.Errors"`)
+	waitIn(t, log, `"event":"policy_broken","error_type":"policy.Errors"`)
 	s := &serving{t: t, dir: dir}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		out, _ := command(t.Context(), dir, "serve", "--status", "--state", "epitaph.db.serve").Output()
@@ -348,14 +338,17 @@ func TestServeReloads(t *testing.T) {
 		}
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(strings.Replace(servePolicy, "0 3", "0 4", 1)), 0o600))
-	wait(log, `"event":"policy_loaded"`)
-	wait(log, "T04:00:00Z")
+	waitIn(t, log, `"event":"policy_loaded"`)
+	waitIn(t, log, "T04:00:00Z")
 	must(t, os.Rename(log, log+".1"))
 	must(t, cmd.Process.Signal(syscall.SIGHUP))
-	wait(log, `"event":"policy_loaded"`)
+	waitIn(t, log, `"event":"policy_loaded"`)
 	if _, alarms := s.status(0); len(alarms) > 0 {
 		t.Errorf("alarms: %v", alarms)
 	}
+	// A pin that is new has the checkpoint though nothing was written since.
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(strings.Replace(servePolicy, "{every: 1s}", "{every: 1s, pins: ['file:other.checkpoint']}", 1)), 0o600))
+	waitIn(t, filepath.Join(dir, "other.checkpoint"), "\n1\n")
 	must(t, cmd.Process.Signal(syscall.SIGTERM))
 	if status := statusOf(t, cmd.Wait()); status != 0 {
 		t.Errorf("status %d, want 0", status)
@@ -648,4 +641,45 @@ func TestServeEndsWhilePaused(t *testing.T) {
 			t.Errorf("%d gone, %d open, %d left; want 0, 0, 5", gone, open, left(t, dir))
 		}
 	}
+}
+
+// A log that is rotated while a run is at work has the rest of the run. Seen to
+// fail when the run kept the file that it began with.
+func TestServeRotatesTheLogOfARun(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 5, 49*time.Hour)
+	pause := func(args ...string) {
+		t.Helper()
+		if out, err := command(t.Context(), dir, append([]string{"pause"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	pause()
+	log := filepath.Join(dir, "events.json")
+	cmd := command(context.Background(), dir, "serve", "--log", "events.json")
+	must(t, cmd.Start())
+	defer cmd.Process.Kill() //nolint:errcheck // it has ended, or the test has failed
+	waitIn(t, log, `"event":"purge_paused"`)
+	must(t, os.Rename(log, log+".1"))
+	must(t, cmd.Process.Signal(syscall.SIGHUP))
+	waitIn(t, log, `"event":"policy_loaded"`)
+	pause("--resume")
+	waitIn(t, log, `"event":"record_purge_complete"`)
+	waitIn(t, log, `"event":"run_ended"`)
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	if status := statusOf(t, cmd.Wait()); status != 0 {
+		t.Errorf("status %d, want 0", status)
+	}
+}
+
+// waitIn waits until a file has a text in it.
+func waitIn(t *testing.T, name, text string) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if b, err := os.ReadFile(name); err == nil && bytes.Contains(b, []byte(text)) {
+			return
+		}
+	}
+	b, _ := os.ReadFile(name)
+	t.Fatalf("no %s in %s:\n%s", text, name, b)
 }

@@ -30,8 +30,9 @@ type service struct {
 	every, cleanup time.Duration
 	notifier       *notifier
 
-	mu    sync.Mutex // guards what follows
-	log   *eventLog
+	log *eventLog // nil: none
+
+	mu    sync.Mutex     // guards what follows
 	pol   *policy.Policy // the last that could be used
 	seen  string         // of the files of the policy
 	bad   error          // why what is there cannot be used
@@ -90,7 +91,7 @@ func (s *service) Reload(force bool) (daemon.Terms, bool, error) {
 		s.app.tell(err)
 		return s.terms(), true, err
 	}
-	s.pol = pol
+	s.pol, s.kept = pol, 0 // a pin may be new
 	return s.terms(), true, nil
 }
 
@@ -113,9 +114,7 @@ func (s *service) reopenLog() error {
 	if err != nil || log == nil {
 		return err
 	}
-	old := s.log
-	s.log = log
-	return old.close()
+	return s.log.goOnIn(log)
 }
 
 // lock makes sure that this is the only service for the policy's ledger.
@@ -242,23 +241,19 @@ func (s *service) check(ctx context.Context, pol *policy.Policy, _ *daemon.Resul
 }
 
 func (s *service) purge(ctx context.Context, pol *policy.Policy, r *daemon.Result) error {
-	s.mu.Lock()
-	log := s.log
-	s.mu.Unlock()
-	c, err := s.purgeBy(ctx, purgeFlags{yes: true}, pol, log, epitaph.PurgeOptions{DryRun: pol.DryRun})
+	c, err := s.purgeBy(ctx, purgeFlags{yes: true}, pol, s.log, epitaph.PurgeOptions{DryRun: pol.DryRun})
 	r.Run = c.report.Run
-	s.keptAll(c.checkpoint)
+	s.keptAll(pol, c.checkpoint)
 	return err
 }
 
-// keptAll notes a checkpoint that every pin and witness has.
-func (s *service) keptAll(c *signed) {
-	if c == nil || c.failed != nil {
-		return
-	}
+// keptAll notes a checkpoint that every pin and witness of the policy has.
+func (s *service) keptAll(pol *policy.Policy, c *signed) {
 	s.mu.Lock()
-	s.kept = c.Size
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if c != nil && c.failed == nil && pol == s.pol {
+		s.kept = c.Size
+	}
 }
 
 // sign signs and pins the ledger, unless every pin has it already.
@@ -288,7 +283,7 @@ func (s *service) sign(ctx context.Context, pol *policy.Policy, r *daemon.Result
 			return err
 		}
 		r.Size = c.Size
-		s.keptAll(c)
+		s.keptAll(pol, c)
 		if err := s.printNote(k, c); err != nil {
 			return err
 		}
@@ -373,8 +368,6 @@ func (s *service) sweep(ctx context.Context, pol *policy.Policy, r *daemon.Resul
 
 // event writes an event of a disposal to the log.
 func (s *service) event(e purge.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.log != nil {
 		s.log.event(e)
 	}

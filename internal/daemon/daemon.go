@@ -216,7 +216,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	d.since = d.started
 	d.wall, d.steady = d.started, time.Now()
 	d.health = Health{Started: d.started, Policy: d.terms.Policy}
-	r := d.c.Work.Do(ctx, Check, nil)
+	r := d.do(ctx, Check, nil)
 	if r.Status != 0 && (r.Refusal == "" || r.Refusal == Unopened) {
 		return fmt.Errorf("open the ledger: %w", r.Err)
 	}
