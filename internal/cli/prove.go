@@ -77,7 +77,25 @@ func (a *app) runProve(ctx context.Context, f proveFlags, name string) error {
 	case err != nil:
 		return err
 	}
+	if err := holds(k, receipts); err != nil {
+		return err
+	}
 	return a.writeReceipts(f, receipts)
+}
+
+// holds checks receipts before they are given out, where the ledger's key is at
+// hand: whoever can write to the ledger could have left a checkpoint in it that
+// nobody signed.
+func holds(k *keeping, receipts []*proof.Receipt) error {
+	if k.readKeys() != nil || k.keys == nil {
+		return nil // then it is for whoever has the public key
+	}
+	for _, r := range receipts {
+		if _, err := r.Check(k.trust.WithoutQuorum()); err != nil {
+			return &problem{StatusLedger, "the receipt would not hold: " + err.Error(), []string{"find out who wrote to the ledger: epitaph verify ledger"}}
+		}
+	}
+	return nil
 }
 
 // prove finds what a name means, and proves it.
