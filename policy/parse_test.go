@@ -39,7 +39,7 @@ func fixtures(t testing.TB, pattern string) []string {
 
 func TestFixturesParse(t *testing.T) {
 	t.Parallel()
-	for _, path := range append(fixtures(t, "testdata/valid/*.yaml"), fixtures(t, "../examples/*/epitaph.yaml")...) {
+	for _, path := range append(fixtures(t, "testdata/valid/*.yaml"), fixtures(t, "../examples/*/*.yaml")...) {
 		p := mustLoad(t, path)
 		if len(p.Rules) == 0 || len(p.Stores) == 0 {
 			t.Errorf("%s: %d rules, %d stores", path, len(p.Rules), len(p.Stores))

@@ -49,7 +49,7 @@ func validator(t testing.TB) func(src []byte) error {
 func TestSchemaTakesWhatTheParserTakes(t *testing.T) {
 	t.Parallel()
 	validate := validator(t)
-	for _, path := range append(fixtures(t, "testdata/valid/*.yaml"), fixtures(t, "../examples/*/epitaph.yaml")...) {
+	for _, path := range append(fixtures(t, "testdata/valid/*.yaml"), fixtures(t, "../examples/*/*.yaml")...) {
 		src, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -86,6 +86,7 @@ func newBedOn(t *testing.T, o testserver.S3Options) *bed {
 	for name, use := range map[string]func(string){
 		"schema_postgres.sql": func(text string) { b.exec(text) },
 		"epitaph.yaml":        func(text string) { b.write("epitaph.yaml", text) },
+		"consent.yaml":        func(text string) { b.write("consent.yaml", text) },
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

@@ -104,9 +104,9 @@ func (b *bed) events(log, name string) (found []map[string]any) {
 
 // killAfterDeletes runs a purge and kills it, as a power cut does, when that
 // many objects have been deleted.
-func (b *bed) killAfterDeletes(n int) {
+func (b *bed) killAfterDeletes(n int, args ...string) {
 	b.Helper()
-	cmd := b.command(b.Context(), "purge", "--yes")
+	cmd := b.command(b.Context(), append([]string{"purge", "--yes"}, args...)...)
 	b.spoiled(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPost || !r.URL.Query().Has("delete") {
 			return false
