@@ -38,7 +38,7 @@ func (p *Policy) Canonical() []byte {
 			"store": r.Store, "store_kind": r.StoreKind, "collection": r.Collection,
 			"anchor": canonicalAnchor(r.Anchor),
 			"where":  r.Where, "hold": r.Hold, "in_use": r.InUse,
-			"parts": canonicalParts(r.Parts), "links": canonicalLinks(r.Links), "limits": canonicalLimits(r.Limits),
+			"parts": canonicalParts(r.Parts), "links": canonicalLinks(r), "limits": canonicalLimits(r.Limits),
 		}
 		if len(r.Then) > 0 {
 			rule["then"] = canonicalThen(r.Then)
@@ -113,9 +113,9 @@ func canonicalParts(parts []Part) []any {
 	return list
 }
 
-func canonicalLinks(links []connector.Link) []any {
+func canonicalLinks(r *Rule) []any {
 	list := []any{}
-	for _, l := range links {
+	for i, l := range r.Links {
 		on := []string{}
 		for _, pair := range l.On {
 			on = append(on, columnString(pair.Column)+" = "+columnString(pair.Equals))
@@ -123,6 +123,9 @@ func canonicalLinks(links []connector.Link) []any {
 		link := map[string]any{"table": l.Table, "on": on, "where": l.Where}
 		if len(l.ReferencedBy) > 0 {
 			link["referenced_by"] = columnStrings(l.ReferencedBy)
+		}
+		if kind := r.LinkKinds[i]; kind != "" {
+			link["kind"] = kind
 		}
 		list = append(list, link)
 	}

@@ -11,7 +11,7 @@ import (
 
 // The keys of a part, by kind.
 var partKeys = map[StoreKind][]string{
-	Rows:    {"rows", "on", "where", "referenced_by"},
+	Rows:    {"rows", "kind", "on", "where", "referenced_by"},
 	Files:   {"files", "referenced_by", "when"},
 	Objects: {"objects", "referenced_by", "when"},
 }
@@ -38,7 +38,7 @@ func (p *parser) parts(f field, r *Rule) {
 func (p *parser) part(n *yaml.Node, r *Rule, seen map[string]bool) {
 	const hint = `write files: "STORE:TEMPLATE", objects: "STORE:TEMPLATE" or rows: STORE.TABLE`
 	var kind StoreKind
-	keys := []string{"files", "objects", "rows", "on", "where", "referenced_by", "when"}
+	keys := []string{"files", "objects", "rows", "kind", "on", "where", "referenced_by", "when"}
 	if n.Kind == yaml.MappingNode {
 		if kind = p.kindOfMapping(n, "a part", hint); kind != "" {
 			keys = partKeys[kind]
@@ -269,8 +269,12 @@ func (p *parser) link(at Pos, f map[string]field, r *Rule) {
 		}
 		link.ReferencedBy = p.referencedBy(n, r)
 	}
+	kind := ""
+	if n, ok := f["kind"]; ok {
+		kind = p.kind(n.val, "write the word for one of the linked rows, such as meeting or note")
+	}
 	r.place(fmt.Sprintf("links[%d]", len(r.Links)), at)
-	r.Links = append(r.Links, link)
+	r.Links, r.LinkKinds = append(r.Links, link), append(r.LinkKinds, kind)
 }
 
 // on reads the conditions of a link: "a.x = b.y", several joined by AND or as a list.

@@ -51,7 +51,9 @@ func (p *parser) rule(f field, r *Rule) {
 	}
 	r.StoreKind, r.Kind = kind, defaultKind[kind]
 	if n, ok := fields["kind"]; ok {
-		p.kind(n.val, r)
+		if kind := p.kind(n.val, "write the word for one item, such as record, export or log"); kind != "" {
+			r.Kind = kind
+		}
 	}
 	if n, ok := fields["purpose"]; ok {
 		v, _ := p.text(n.val, "purpose")
@@ -109,16 +111,17 @@ func (p *parser) ruleLimits(fields map[string]field, r *Rule) {
 	r.Limits = p.limits(n.val, "the limits of a rule").Or(p.policy.Limits)
 }
 
-func (p *parser) kind(n *yaml.Node, r *Rule) {
+// kind reads the word for one item; "" after a problem.
+func (p *parser) kind(n *yaml.Node, hint string) string {
 	v, ok := p.text(n, "kind")
-	if !ok {
-		return
+	switch {
+	case !ok:
+		return ""
+	case !kindName.MatchString(v.text):
+		p.problem(v, 0, "a kind is one lower-case word of letters, digits and _", hint)
+		return ""
 	}
-	if !kindName.MatchString(v.text) {
-		p.problem(v, 0, "a kind is one lower-case word of letters, digits and _", "write the word for one item, such as record, export or log")
-		return
-	}
-	r.Kind = v.text
+	return v.text
 }
 
 // selector reads where the rule's items are.

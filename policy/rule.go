@@ -100,6 +100,9 @@ type Rule struct {
 	InUse      string
 	Parts      []Part
 	Links      []connector.Link
+	// LinkKinds are the words for the rows of Links, in their order, under which a
+	// summary counts them; "" for those that it only counts by table.
+	LinkKinds []string
 	// Then, unless empty, keeps the rows of the rule and those of Links, and sets
 	// these columns when the parts are gone, in the order of their names.
 	Then []connector.Setting

@@ -1,6 +1,8 @@
 package reflector_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -65,7 +67,8 @@ func TestCleanupDeletesAssociatedMeetingAndRecording(t *testing.T) {
 	old := b.transcript(transcript{age: 8 * day, files: true, stored: true, meeting: m, recording: rec})
 
 	r := b.purge(0)
-	b.figures(r, "Transcripts deleted", 1, "Files deleted", 1, "Objects deleted", 5, "Errors", 0)
+	b.figures(r, "Transcripts deleted", 1, "Recordings deleted", 1, "Meetings deleted", 1, "Orphaned recordings deleted", 0,
+		"Files deleted", 1, "Objects deleted", 5, "Errors", 0)
 	rows := "public.daily_participant_session 1, public.meeting 1, public.meeting_consent 2, public.recording 1, public.transcript 1"
 	b.figures(r, "Rows", rows)
 	b.left(0, "transcript", old)
@@ -129,7 +132,7 @@ func TestCleanupOrphanedRecordings(t *testing.T) {
 	b.transcript(transcript{age: 2 * day, meeting: live, recording: named})
 
 	r := b.purge(0)
-	b.figures(r, "Transcripts deleted", 0, "Orphaned recordings deleted", 2, "Objects deleted", 4, "Errors", 0)
+	b.figures(r, "Transcripts deleted", 0, "Recordings deleted", 0, "Meetings deleted", 1, "Orphaned recordings deleted", 2, "Objects deleted", 4, "Errors", 0)
 	b.left(0, "recording", orphan, beside)
 	b.left(1, "recording", young, named)
 	b.meetingRows(m, false)
@@ -150,4 +153,51 @@ func TestCleanupDays(t *testing.T) {
 	b.figures(b.purge(0), "Retention days", 9, "Transcripts deleted", 1)
 	b.left(0, "transcript", ten)
 	b.young()
+}
+
+// The statistics of the document, per kind, as lines and as JSON; what would go
+// along is not counted by a run that only looks.
+func TestCleanupStatistics(t *testing.T) {
+	b := newBed(t)
+	shared, own := b.meeting("video/shared.mp4"), b.meeting("")
+	for i, m := range []string{shared, shared, own} {
+		rec := b.recording(8*day, m, fmt.Sprintf("rec/%d.mp4", i), []string{fmt.Sprintf("rec/%d-1.webm", i)})
+		b.transcript(transcript{age: 8 * day, files: true, stored: i == 0, meeting: m, recording: rec})
+	}
+	b.transcript(transcript{age: 8 * day, files: true})
+	b.recording(8*day, "", "rec/orphan.mp4", nil)
+	bad := b.transcript(transcript{age: 8 * day, stored: true})
+	b.deny(bad + "/audio.mp3")
+
+	dry := b.purge(0, "--dry-run")
+	b.figures(dry, "Transcripts deleted", 5, "Orphaned recordings deleted", 1, "Files deleted", 4)
+	if strings.Contains(dry.out, "Meetings deleted") || strings.Contains(dry.out, "  Recordings deleted") {
+		b.Errorf("a dry run counts rows that it did not look for:\n%s", dry.out)
+	}
+	r := b.purge(1, "--json")
+	var got struct {
+		Deleted map[string]int64 `json:"deleted"`
+		Errors  int64            `json:"errors"`
+		Rules   []struct {
+			Failures []struct {
+				Item, Reason string
+				ErrorType    string `json:"error_type"`
+			} `json:"failures"`
+		} `json:"rules"`
+	}
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil {
+		b.Fatal(err)
+	}
+	want := map[string]int64{"record": 0, "export": 0, "transcript": 4, "recording": 3, "meeting": 2, "orphaned_recording": 1, "file": 4, "object": 9}
+	for kind, n := range want {
+		if have, there := got.Deleted[kind]; !there || have != n {
+			b.Errorf("deleted %s: %d (%v), want %d", kind, have, there, n)
+		}
+	}
+	if got.Errors != 1 || len(got.Rules) == 0 || len(got.Rules[0].Failures) != 1 || got.Rules[0].Failures[0].Item != bad || got.Rules[0].Failures[0].Reason != "NO_PERMISSION" {
+		b.Errorf("%d errors, %+v; want one, of %s", got.Errors, got.Rules, bad)
+	}
+	b.secret(r, "rec/", "video/")
+	b.spoil.Store(nil)
+	b.figures(b.purge(0), "Transcripts deleted", 1, "Recordings deleted", 0, "Meetings deleted", 0, "Orphaned recordings deleted", 0, "Errors", 0)
 }

@@ -103,16 +103,32 @@ func retention(r *purge.Report) string {
 
 // kindLine is one counter of the summary.
 type kindLine struct {
-	label, json string
-	n           int64
+	label string
+	kind  string // whose deletions it counts; "" for another count
+	n     int64
 }
 
 // kindLines counts what went, by kind of item, with the labels that the
 // recorder's purge has: records, files and exports always, others when there
-// are rules or stores for them.
+// are rules or stores for them, or linked rows with a word of their own. How many
+// linked rows would go, a dry run does not know.
 func kindLines(pol *policy.Policy, r *purge.Report) []kindLine {
-	lines := []kindLine{{"Purged records", "purged_count", 0}, {"Files deleted", "files_deleted", 0}, {"Exports deleted", "exports_deleted", 0}}
+	lines := []kindLine{{"Purged records", "record", 0}, {"Files deleted", "file", 0}, {"Exports deleted", "export", 0}}
 	objects := int64(0)
+	add := func(kind string, n int64) {
+		switch kind {
+		case "record":
+			lines[0].n += n
+		case "file":
+			lines[1].n += n
+		case "export":
+			lines[2].n += n
+		case "object":
+			objects += n
+		default:
+			lines = addKind(lines, kind, "deleted", n)
+		}
+	}
 	for i := range r.Rules {
 		rule := &r.Rules[i]
 		lines[1].n += rule.PartsGone - rule.ObjectsGone
@@ -123,23 +139,29 @@ func kindLines(pol *policy.Policy, r *purge.Report) []kindLine {
 				continue
 			}
 		}
-		switch rule.Kind {
-		case "record":
-			lines[0].n += rule.Gone
-		case "file":
-			lines[1].n += rule.Gone
-		case "export":
-			lines[2].n += rule.Gone
-		case "object":
-			objects += rule.Gone
-		default:
-			lines = addKind(lines, rule.Kind, "deleted", rule.Gone)
+		add(rule.Kind, rule.Gone)
+		if p, ok := pol.Rule(rule.Rule); ok && !r.DryRun {
+			for j, kind := range p.LinkKinds {
+				if kind != "" {
+					add(kind, rowsOf(rule.Rows, p.Links[j].Table))
+				}
+			}
 		}
 	}
 	if slices.ContainsFunc(pol.Stores, func(s policy.Store) bool { return s.Kind == policy.Objects }) {
-		lines = append(lines, kindLine{label: objectsLabel, n: objects})
+		lines = append(lines, kindLine{objectsLabel, "object", objects})
 	}
 	return lines
+}
+
+// rowsOf counts the rows of a table, which the policy may name without its schema.
+func rowsOf(rows []connector.Count, table string) (n int64) {
+	for _, c := range rows {
+		if c.Table == table || strings.HasSuffix(c.Table, "."+table) {
+			n += c.N
+		}
+	}
+	return n
 }
 
 // addKind adds to the line of a kind, such as "Log files deleted".
@@ -148,7 +170,10 @@ func addKind(lines []kindLine, kind, what string, n int64) []kindLine {
 	label := strings.ToUpper(word[:1]) + word[1:] + "s " + what
 	j := slices.IndexFunc(lines, func(k kindLine) bool { return k.label == label })
 	if j < 0 {
-		lines = append(lines, kindLine{label: label})
+		if what != "deleted" {
+			kind = ""
+		}
+		lines = append(lines, kindLine{label: label, kind: kind})
 		j = len(lines) - 1
 	}
 	lines[j].n += n
@@ -181,7 +206,7 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		w.linef("Rule %s: %s; nothing was done", w.bold(r.Rule), off)
 		return
 	}
-	w.linef("Rule %s: %ss, kept %s, cutoff %s", w.bold(r.Rule), r.Kind, r.Retain, instant(r.Cutoff))
+	w.linef("Rule %s: %s, kept %s, cutoff %s", w.bold(r.Rule), several(r.Kind), r.Retain, instant(r.Cutoff))
 	if r.Unreadable != "" {
 		w.linef("  %s (%s, error type %s); nothing was touched", w.red(unreadable(r.Unreadable)), r.Unreadable, r.ErrorType)
 		return
@@ -233,7 +258,7 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		w.linef("  %s %s", l.label, text)
 	}
 	for _, f := range r.Failures {
-		w.linef("  Failed:  %s %s: %s", r.Kind, f.Item, why(f))
+		w.linef("  Failed:  %s %s: %s", spaced(r.Kind), f.Item, why(f))
 	}
 	if more := r.Errors - int64(len(r.Failures)); len(r.Failures) == purge.MaxFailures && more > 0 {
 		w.linef("  Failed:  %s more; --log names each", number(more))
@@ -265,6 +290,7 @@ type reportJSON struct {
 	Errors         int64            `json:"errors"`
 	DryRun         bool             `json:"dry_run"`
 	ObjectsDeleted int64            `json:"objects_deleted"`
+	Deleted        map[string]int64 `json:"deleted"` // by kind: all of the above, and the others
 	Set            int64            `json:"set_count,omitempty"`
 	Kept           int64            `json:"kept"`
 	Unknown        int64            `json:"unknown"`
@@ -341,6 +367,12 @@ func reportOf(pol *policy.Policy, r *purge.Report, stop error) reportJSON {
 		AsOf: instantJSON(r.AsOf), Started: instantJSON(r.Started), Finished: instantJSON(r.Finished),
 		PolicyHash: hex.EncodeToString(r.PolicyHash[:]), PlanDigest: hex.EncodeToString(r.PlanDigest[:]),
 		Rules: []ruleReportJSON{},
+	}
+	out.Deleted = map[string]int64{}
+	for _, l := range lines {
+		if l.kind != "" {
+			out.Deleted[l.kind] = l.n
+		}
 	}
 	if stop != nil {
 		out.Error = explain(stop).text
