@@ -69,16 +69,19 @@ type row struct {
 	ended           int64
 	how             Ending
 
-	dirty bool // it is not in the cache as it is here
+	stored opID // the id under which it is in the cache; 0 for none
+	dirty  bool // it is not there as it is here
 }
 
 const rowColumns = "id, key, since, state, at, scope, pid, print, size, sha, required, due, scheduled, attempts, tried, incident, said, ended, how"
 
 func (r *row) open() bool { return r.state == Reserved || r.state == Kept }
 
+// end keeps no more of a file than that it was.
 func (r *row) end(at int64, how Ending) {
 	if r.open() {
 		r.state, r.ended, r.how, r.incident, r.dirty = Ended, at, how, false, true
+		r.print, r.sha = "", nil
 	}
 }
 
@@ -94,7 +97,8 @@ type transferRow struct {
 	answer  opID // what settled it
 	settled int64
 
-	dirty bool
+	stored opID
+	dirty  bool
 }
 
 type transferState uint8
@@ -245,6 +249,7 @@ func (r *row) change(c *change) {
 		}
 	case completes:
 		if !r.open() { // otherwise it was there before the work, and is there still
+			c.made.stored = r.stored
 			*r = *c.made
 		}
 	case makes:
@@ -258,6 +263,7 @@ func (r *row) change(c *change) {
 func (r *row) replace(made *row) {
 	old := *r
 	*r = *made
+	r.stored = old.stored
 	if !old.open() {
 		return
 	}

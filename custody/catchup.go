@@ -298,17 +298,14 @@ func (w *window) load(ctx context.Context, changes []change) error {
 	return nil
 }
 
-// Rows that one statement writes; SQLite takes 32,766 values.
-const perInsert = 64
-
 // write writes what was changed.
 func (w *window) write(ctx context.Context) error {
-	files := dirty(w.files, func(r *row) *bool { return &r.dirty }, func(a, b *row) int { return bytes.Compare(a.key[:], b.key[:]) })
-	if err := insert(ctx, w.tx, "files", rowColumns, files, (*row).values); err != nil {
+	files := dirty(w.files, func(r *row) bool { return r.dirty }, func(a, b *row) int { return bytes.Compare(a.key[:], b.key[:]) })
+	if err := replace(ctx, w.tx, "files", rowColumns, files, func(r *row) opID { return r.stored }, (*row).values); err != nil {
 		return err
 	}
-	transfers := dirty(w.transfers, func(t *transferRow) *bool { return &t.dirty }, func(a, b *transferRow) int { return cmp.Compare(a.id, b.id) })
-	if err := insert(ctx, w.tx, "transfers", transferColumns, transfers, (*transferRow).values); err != nil {
+	transfers := dirty(w.transfers, func(t *transferRow) bool { return t.dirty }, func(a, b *transferRow) int { return cmp.Compare(a.id, b.id) })
+	if err := replace(ctx, w.tx, "transfers", transferColumns, transfers, func(t *transferRow) opID { return t.stored }, (*transferRow).values); err != nil {
 		return err
 	}
 	for k, r := range w.work {
@@ -329,10 +326,10 @@ func (w *window) write(ctx context.Context) error {
 }
 
 // dirty are the values that were changed, in order.
-func dirty[K comparable, V any](m map[K]*V, is func(*V) *bool, order func(a, b *V) int) []*V {
+func dirty[K comparable, V any](m map[K]*V, is func(*V) bool, order func(a, b *V) int) []*V {
 	list := make([]*V, 0, len(m))
 	for _, v := range m {
-		if *is(v) {
+		if is(v) {
 			list = append(list, v)
 		}
 	}
@@ -340,31 +337,43 @@ func dirty[K comparable, V any](m map[K]*V, is func(*V) *bool, order func(a, b *
 	return list
 }
 
-// insert writes rows, many with each statement. A row that has the same key, or
-// the same id, is replaced.
-func insert[V any](ctx context.Context, tx *sql.Tx, table, columns string, list []*V, values func(*V, []any) []any) error {
-	one := "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
-	statement := func(n int) string {
-		return "INSERT OR REPLACE INTO " + table + " (" + columns + ") VALUES " + one + strings.Repeat(", "+one, n-1)
+// perStatement is how many rows one statement writes; SQLite takes 32,766 values.
+const perStatement = 64
+
+// replace writes rows in the place of those that are stored. It takes the old ones
+// out first: a statement that replaces keeps a copy of each page, for the case that
+// it fails.
+func replace[V any](ctx context.Context, tx *sql.Tx, table, columns string, list []*V, stored func(*V) opID, values func(*V, []any) []any) error {
+	var old []any
+	for _, v := range list {
+		if id := stored(v); id != 0 {
+			old = append(old, int64(id))
+		}
 	}
+	for part := range slices.Chunk(old, perSelect) {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE id IN (?"+strings.Repeat(", ?", len(part)-1)+")", part...); err != nil {
+			return err
+		}
+	}
+	one := "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
 	var whole *sql.Stmt
-	args := make([]any, 0, perInsert*20)
-	for part := range slices.Chunk(list, perInsert) {
+	args := make([]any, 0, perStatement*20)
+	for part := range slices.Chunk(list, perStatement) {
 		args = args[:0]
 		for _, v := range part {
 			args = values(v, args)
 		}
+		query := "INSERT OR FAIL INTO " + table + " (" + columns + ") VALUES " + one + strings.Repeat(", "+one, len(part)-1)
 		var err error
-		switch {
-		case len(part) < perInsert:
-			_, err = tx.ExecContext(ctx, statement(len(part)), args...)
-		case whole == nil:
-			if whole, err = tx.PrepareContext(ctx, statement(perInsert)); err != nil {
-				return err
+		if len(part) < perStatement {
+			_, err = tx.ExecContext(ctx, query, args...)
+		} else {
+			if whole == nil {
+				if whole, err = tx.PrepareContext(ctx, query); err != nil {
+					return err
+				}
+				defer whole.Close()
 			}
-			defer whole.Close()
-			fallthrough
-		default:
 			_, err = whole.ExecContext(ctx, args...)
 		}
 		if err != nil {

@@ -203,6 +203,9 @@ func (t *texts) file(ctx context.Context, r *row) (File, bool, error) {
 		Attempts: r.attempts, Tried: fromMicros(r.tried), Incident: r.incident, Said: fromMicros(r.said), Ended: fromMicros(r.ended), How: r.how,
 		Size: r.size, Hash: hex.EncodeToString(r.sha), print: connector.Fingerprint(r.print), event: e,
 	}
+	if r.state == Ended && e.Hash != [32]byte{} { // the cache keeps none of what is gone
+		f.Hash = hex.EncodeToString(e.Hash[:])
+	}
 	if r.attempts > 0 {
 		f.Next = f.Tried.Add(backOff(r.attempts))
 	}

@@ -36,7 +36,7 @@ const (
 
 // Finding reports a verdict that a person must look at.
 func (v Verdict) Finding() bool {
-	return v != OK && v != KnownGone && v != NotChecked && v != Elsewhere && v != RowOK && v != RowNotChecked
+	return v != OK && v != KnownGone && v != NotChecked && v != Elsewhere && v != RowOK && v != RowNotChecked && v != RowElsewhere
 }
 
 // Checked is what a check found of one file.
@@ -44,7 +44,8 @@ type Checked struct {
 	File
 	Verdict Verdict
 	Reason  connector.Reason
-	// Read is how many bytes were hashed.
+	// Read is how many bytes were hashed: none where a bucket vouches for the hash
+	// that it keeps itself.
 	Read int64
 	// Table is the name of the application's table that the verdict is about; ""
 	// for none. Row is the key of the row where that tells nothing of a person, and
@@ -275,13 +276,11 @@ func (v *verifier) one(ctx context.Context, s *Sighting, buf []byte) Checked {
 
 // content reads the file and compares its hash.
 func (v *verifier) content(ctx context.Context, s *Sighting, buf []byte, r *Checked) {
-	if st, _ := v.c.store(s.event.store); st.Root == "" {
-		r.Verdict = NotChecked // its content is not ours to read
-		return
-	}
-	sum, n, err := v.c.read(ctx, s.event.place, buf)
+	sum, _, n, err := v.c.read(ctx, s.event.place, buf)
 	r.Read = n
 	switch {
+	case errors.Is(err, errNoContent):
+		r.Verdict = NotChecked
 	case err != nil && errors.Is(err, fs.ErrPermission):
 		r.Verdict, r.Reason = Unseen, connector.NoPermission
 	case errors.Is(err, errMoved):

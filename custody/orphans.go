@@ -54,11 +54,8 @@ type Search struct {
 func (c *Custody) Orphans(ctx context.Context, s Search) ([]Orphan, error) {
 	before := c.now().Add(-s.Grace)
 	var list []Orphan
-	for _, where := range []string{"state < 3 AND required = 1 AND at < ?", "state = 1 AND required = 0 AND at < ?", "state = 2 AND required = 0 AND at < ?"} {
-		column := "at"
-		if strings.HasPrefix(where, "state = 2") {
-			column = "since" // there is no index by time of all that is kept
-		}
+	for i, where := range orphaned {
+		column := [...]string{"at", "at", "since"}[i] // there is no index by time of all that is kept
 		var batch []Sighting
 		look := func() {
 			c.sight(ctx, batch)
@@ -93,6 +90,10 @@ func (c *Custody) Orphans(ctx context.Context, s Search) ([]Orphan, error) {
 	}
 	return list, nil
 }
+
+// orphaned are the conditions on the cache of files that may be orphans: of those
+// that must go, of those that were reserved, and of those that are kept.
+var orphaned = [...]string{"state < 3 AND required = 1 AND at < ?", "state = 1 AND required = 0 AND at < ?", "state < 3 AND state = 2 AND required = 0 AND at < ?"}
 
 func orphanKind(s *Sighting) OrphanKind {
 	switch {

@@ -42,6 +42,7 @@ CREATE TABLE files (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, since INTE
 	at INTEGER NOT NULL, scope BLOB, pid INTEGER NOT NULL, print TEXT NOT NULL, size INTEGER NOT NULL, sha BLOB,
 	required INTEGER NOT NULL, due INTEGER NOT NULL, scheduled INTEGER NOT NULL, attempts INTEGER NOT NULL, tried INTEGER NOT NULL,
 	incident INTEGER NOT NULL, said INTEGER NOT NULL, ended INTEGER NOT NULL, how INTEGER NOT NULL);
+-- Whoever asks by one of these says literally what it is limited to.
 CREATE INDEX files_due ON files (due) WHERE state < 3 AND due > 0;
 CREATE INDEX files_required ON files (at) WHERE state < 3 AND required = 1;
 CREATE INDEX files_reserved ON files (at) WHERE state = 1;

@@ -32,6 +32,7 @@ func (p *projection) rows(ctx context.Context, q querier, where, order string, a
 			return nil, err
 		}
 		copy(r.key[:], key)
+		r.stored = r.id
 		list = append(list, r)
 	}
 	return list, rs.Err()
@@ -60,6 +61,7 @@ func (p *projection) transfers(ctx context.Context, q querier, where, order stri
 			return nil, err
 		}
 		copy(t.source[:], source)
+		t.stored = t.id
 		list = append(list, t)
 	}
 	return list, rs.Err()

@@ -12,11 +12,11 @@ import (
 	"github.com/epitaph/epitaph/owner"
 )
 
-// perEntry is how many operations one entry of the ledger stands for, and
-// perAppend how many entries are in one durable append.
+// perEntry is how many operations one entry of the ledger stands for, whose texts
+// are read together, and perAppend how many entries are in one durable append.
 const (
-	perEntry  = 4096
-	perAppend = 32
+	perEntry  = 1024
+	perAppend = 128
 )
 
 // Tracked is what became of one operation.

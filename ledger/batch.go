@@ -98,6 +98,8 @@ func checkItem(it *Item) error {
 type reader struct {
 	b   []byte
 	bad bool
+	// whole is what b is the rest of, where texts are parts of one string.
+	whole string
 }
 
 func (r *reader) uvarint() uint64 {
@@ -128,7 +130,12 @@ func (r *reader) text() string {
 		r.bad, r.b = true, nil
 		return ""
 	}
-	return string(r.take(n))
+	if r.whole == "" {
+		return string(r.take(n))
+	}
+	v := r.take(n)
+	end := len(r.whole) - len(r.b)
+	return r.whole[end-len(v) : end]
 }
 
 func (r *reader) byte(most byte) byte {
@@ -154,7 +161,7 @@ var errItem = errors.New("not an encoded item")
 
 // decodeItem accepts exactly what appendItem writes.
 func decodeItem(b []byte) (Item, error) {
-	r := reader{b: b}
+	r := reader{b: b, whole: string(b)} // its many short texts cost one allocation
 	it := Item{ID: r.text(), Locator: r.text(), Print: r.text()}
 	if r.byte(1) == 1 {
 		v := r.take(8)
@@ -187,13 +194,17 @@ func (r *reader) values() [][][]string {
 		return nil
 	}
 	values := make([][][]string, n)
+	var room []string // for the texts of many tuples
 	for w := range values {
 		if n := r.count(1); n > 0 {
 			values[w] = make([][]string, n)
 		}
 		for k := range values[w] {
 			if n := r.count(1); n > 0 {
-				values[w][k] = make([]string, n)
+				if n > len(room) {
+					room = make([]string, max(n, min(2*len(values[w]), len(r.b))))
+				}
+				values[w][k], room = room[:n:n], room[n:]
 			}
 			for i := range values[w][k] {
 				values[w][k][i] = r.text()
