@@ -54,6 +54,17 @@ limits: {items: unlimited, share: 100%, missing: 100%}
 
 func newRealWorld(t testing.TB, system string) *realWorld {
 	t.Helper()
+	return newRealWorldBy(t, system, realPolicy)
+}
+
+// newRealKeepingWorld is one of which the transcripts stay, and are set.
+func newRealKeepingWorld(t testing.TB, system string) *realWorld {
+	t.Helper()
+	return newRealWorldBy(t, system, strings.Replace(realPolicy, "  exports:", "    then: {update: {audio_deleted: true, deleted_at: {instant: now, zone: UTC}}}\n  exports:", 1))
+}
+
+func newRealWorldBy(t testing.TB, system, text string) *realWorld {
+	t.Helper()
 	dir := t.TempDir()
 	dsn, driver, name := "sqlite:"+filepath.Join(dir, "app.db"), "sqlite", filepath.Join(dir, "app.db")
 	if system == "postgres" {
@@ -70,7 +81,7 @@ func newRealWorld(t testing.TB, system string) *realWorld {
 		t.Fatal(err)
 	}
 	vars := map[string]string{"DB": dsn, "ROOT": r.root}
-	pol, err := policy.Parse("epitaph.yaml", []byte(realPolicy), func(n string) (string, bool) { v, ok := vars[n]; return v, ok })
+	pol, err := policy.Parse("epitaph.yaml", []byte(text), func(n string) (string, bool) { v, ok := vars[n]; return v, ok })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +103,7 @@ func newRealWorld(t testing.TB, system string) *realWorld {
 	for _, s := range []string{
 		"CREATE TABLE projects (id integer PRIMARY KEY)",
 		"CREATE TABLE project_files (id integer PRIMARY KEY, sha256 varchar NOT NULL)",
-		"CREATE TABLE transcripts (id integer PRIMARY KEY, title varchar NOT NULL, status varchar NOT NULL, created_at timestamp NOT NULL)",
+		"CREATE TABLE transcripts (id integer PRIMARY KEY, title varchar NOT NULL, status varchar NOT NULL, created_at timestamp NOT NULL, audio_deleted boolean, deleted_at timestamp)",
 		"CREATE TABLE segments (id integer PRIMARY KEY, transcript_id integer NOT NULL REFERENCES transcripts (id) ON DELETE CASCADE)",
 		"CREATE TABLE audio_assets (id integer PRIMARY KEY, transcript_id integer NOT NULL REFERENCES transcripts (id) ON DELETE CASCADE, sha256 varchar NOT NULL)",
 	} {
@@ -122,7 +133,7 @@ func (r *realWorld) write(name string, days int) {
 
 func (r *realWorld) transcript(id, days int, blobs ...string) {
 	r.t.Helper()
-	r.do(fmt.Sprintf("INSERT INTO transcripts VALUES (%d, 'secret', 'ready', '%s')", id, r.now.AddDate(0, 0, -days).Format("2006-01-02 15:04:05")))
+	r.do(fmt.Sprintf("INSERT INTO transcripts (id, title, status, created_at) VALUES (%d, 'secret', 'ready', '%s')", id, r.now.AddDate(0, 0, -days).Format("2006-01-02 15:04:05")))
 	r.do(fmt.Sprintf("INSERT INTO segments VALUES (%d, %d), (%d, %d)", 2*id, id, 2*id+1, id))
 	for i, b := range blobs {
 		r.do(fmt.Sprintf("INSERT INTO audio_assets VALUES (%d, %d, '%s')", 10*id+i, id, b))
@@ -156,7 +167,7 @@ func (r *realWorld) fill() {
 func (r *realWorld) dump() string {
 	r.t.Helper()
 	var out []string
-	for _, q := range []string{"SELECT id, 'transcript' FROM transcripts", "SELECT id, 'segment' FROM segments",
+	for _, q := range []string{"SELECT id, 'transcript' FROM transcripts", "SELECT id, 'set' FROM transcripts WHERE audio_deleted AND deleted_at IS NOT NULL", "SELECT id, 'segment' FROM segments",
 		"SELECT id, sha256 FROM audio_assets", "SELECT id, sha256 FROM project_files"} {
 		rs, err := r.db.Query(q)
 		if err != nil {
@@ -229,15 +240,41 @@ func TestRealStores(t *testing.T) {
 // The crash test on a real database and real files. (Promise 2.)
 func TestCrashOnRealStores(t *testing.T) {
 	t.Parallel()
+	crashOnRealStores(t, newRealWorld)
+}
+
+// The same where the rows stay: none is set before its blobs are gone.
+func TestCrashOnRealStoresWithThen(t *testing.T) {
+	t.Parallel()
+	crashOnRealStores(t, newRealKeepingWorld)
+	for _, system := range systems() {
+		t.Run(system+"/whole", func(t *testing.T) {
+			t.Parallel()
+			r := newRealKeepingWorld(t, system)
+			r.fill()
+			rep := rule(t, r.mustRun(r.plan()), "transcripts")
+			if rep.Set != 6 || rep.Gone != 0 || rep.PartsGone != 5 || rep.PartsShared != 1 || rep.PartsMissing != 1 || rep.Kept[connector.Shared] != 1 || len(rep.Rows) > 0 {
+				t.Errorf("got %+v", rep)
+			}
+			for _, want := range []string{"set 1\nset 2\nset 3\nset 4\nset 6\nset 7", "/files/e1.bin", "/files/kept.bin", "transcript 5", "segment 14"} {
+				if !strings.Contains(r.dump(), want) {
+					t.Errorf("%s is not left:\n%s", want, r.dump())
+				}
+			}
+		})
+	}
+}
+
+func crashOnRealStores(t *testing.T, fresh func(testing.TB, string) *realWorld) {
 	for _, system := range systems() {
 		t.Run(system, func(t *testing.T) {
 			t.Parallel()
-			whole := newRealWorld(t, system)
+			whole := fresh(t, system)
 			whole.fill()
 			whole.mustRun(whole.plan())
 			wantDump, wantTruth := whole.dump(), whole.truth()
 
-			count := newRealWorld(t, system)
+			count := fresh(t, system)
 			count.fill()
 			p := count.plan()
 			app, disk := connectortest.NewFaulty(t, count.stores["app"]), connectortest.NewFaulty(t, count.stores["disk"])
@@ -262,7 +299,7 @@ func TestCrashOnRealStores(t *testing.T) {
 			}
 			for _, point := range points {
 				t.Run(point.String(), func(t *testing.T) {
-					r := newRealWorld(t, system)
+					r := fresh(t, system)
 					r.fill()
 					fired := r.die(t, r.plan(), point)
 					if !fired() {
@@ -320,6 +357,35 @@ func TestSharedBlobsAcrossWorkers(t *testing.T) {
 			want := strings.Join([]string{"/files/pair0.bin", "pair0 610", "segment 122", "segment 123", "transcript 61"}, "\n")
 			if d := cmp.Diff(want, r.dump()); d != "" {
 				t.Errorf("left (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// Rows that share a blob are set together, by claims on several workers; one
+// that a living row needs too is left, with its blob.
+func TestThenSharedBlobsAcrossWorkers(t *testing.T) {
+	t.Parallel()
+	for _, system := range systems() {
+		t.Run(system, func(t *testing.T) {
+			t.Parallel()
+			r := newRealKeepingWorld(t, system)
+			const n = 60
+			for i := range n {
+				r.transcript(i+1, 20, fmt.Sprint("pair", i%(n/2)))
+			}
+			r.transcript(n+1, 1, "pair0") // a living row names one of them
+			r.config.Workers, r.config.Batch = 4, 5
+			got := rule(t, r.mustRun(r.plan("transcripts")), "transcripts")
+			if got.Set != n-2 || got.PartsGone != n/2-1 || got.Kept[connector.Shared] != 2 || got.Errors != 0 {
+				t.Errorf("got %+v", got)
+			}
+			if blobs := strings.Count(r.dump(), "/files/"); blobs != 1 {
+				t.Errorf("%d blobs are left, want the one that is needed", blobs)
+			}
+			r.do("UPDATE audio_assets SET sha256 = 'other' WHERE transcript_id = 61")
+			if got := rule(t, r.mustRun(r.plan("transcripts")), "transcripts"); got.Set != 2 || got.PartsGone != 1 {
+				t.Errorf("when it is needed no more: %+v", got)
 			}
 		})
 	}
