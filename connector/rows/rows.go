@@ -47,6 +47,13 @@
 // [connector.Item.Values] are compared with those of today, and a difference
 // is Changed; an item whose Values are nil is not compared and gets no Kept.
 //
+// # Rows that stay
+//
+// With [connector.Query.Then] the claim sets the rows in the place of deleting
+// them, in the same transaction, and looks whether they have the values then. No
+// row of another table is touched. [connector.Result.Kept] is reckoned as if the
+// rows went, with their children and linked rows; see then.go.
+//
 // # SQLite
 //
 // Deleted content is overwritten (secure_delete), and so are the copies of it

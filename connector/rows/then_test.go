@@ -294,6 +294,26 @@ func TestThenNoPermission(t *testing.T) {
 	s.wantCount("SELECT count(*) FROM root WHERE said", 0)
 }
 
+func TestThenNoPermissionMariaDB(t *testing.T) {
+	t.Parallel()
+	s := open(t, "mariadb")
+	s.do("CREATE TABLE root (id integer PRIMARY KEY, created_at datetime, said boolean, name text)", "INSERT INTO root (id, created_at) VALUES (1, '2026-10-01 10:00:00')")
+	user := "setter_" + s.word("SELECT LEFT(MD5(DATABASE()), 12)")
+	s.do("CREATE USER "+user+"@localhost IDENTIFIED BY 'p'", "GRANT SELECT, UPDATE (name) ON root TO "+user+"@localhost")
+	t.Cleanup(func() { s.do("DROP USER " + user + "@localhost") })
+	s.dsn = strings.Replace(s.dsn, "root@", user+":p@", 1)
+	s.c = s.connect(rows.Options{})
+	q := then(query("root"), "said", isBool, "true")
+	warned := slices.ContainsFunc(s.check(q), func(f connector.Finding) bool {
+		return f.Severity == connector.Warning && f.Subject == "then" && strings.Contains(f.Text, "may not set said")
+	})
+	if !warned {
+		t.Error("Check does not warn that the user may not set the column")
+	}
+	s.sets(q, s.scan(q), "present NO_PERMISSION")
+	s.wantCount("SELECT count(*) FROM root WHERE said", 0)
+}
+
 // consent is a table of transcripts whose audio is named by itself, by a child
 // and by a linked recording, as in an application that keeps the row.
 func (s *store) consent() *connector.Query {
