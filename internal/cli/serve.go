@@ -102,8 +102,10 @@ func (a *app) runServe(ctx context.Context, f serveFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	hangup, reload := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+	if !signal.Ignored(syscall.SIGHUP) { // else nohup started it
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
+	}
 	over := make(chan struct{})
 	defer close(over)
 	go func() {

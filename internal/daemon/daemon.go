@@ -157,8 +157,8 @@ type done struct {
 	Result
 }
 
-// Daemon is at work between Run and its end.
-type Daemon struct {
+// watch is what the daemon knows while it is at work.
+type watch struct {
 	c       Config
 	terms   Terms
 	tasks   [acts]task
@@ -190,7 +190,7 @@ func Run(ctx context.Context, c Config, stop <-chan struct{}) error {
 	if c.Tick <= 0 {
 		c.Tick = 30 * time.Second
 	}
-	d := &Daemon{c: c, done: make(chan done, acts)}
+	d := &watch{c: c, done: make(chan done, acts)}
 	if err := d.start(ctx); err != nil {
 		return err
 	}
@@ -204,10 +204,10 @@ func Run(ctx context.Context, c Config, stop <-chan struct{}) error {
 
 // now is the time of the wall clock, by which a schedule goes: without the reading
 // of the steady one that Go compares otherwise.
-func (d *Daemon) now() time.Time { return d.c.Clock().Round(0).UTC() }
+func (d *watch) now() time.Time { return d.c.Clock().Round(0).UTC() }
 
 // start reads the policy, looks at the ledger and says that the service is there.
-func (d *Daemon) start(ctx context.Context) error {
+func (d *watch) start(ctx context.Context) error {
 	var err error
 	if d.terms, _, err = d.c.Work.Reload(true); err != nil {
 		return err
@@ -230,7 +230,7 @@ func (d *Daemon) start(ctx context.Context) error {
 
 // arm sets when an act that is done at intervals is done next: never when the
 // terms do not ask for it.
-func (d *Daemon) arm(a Act, at time.Time) {
+func (d *watch) arm(a Act, at time.Time) {
 	if d.terms.every(a) == 0 {
 		at = time.Time{}
 	}

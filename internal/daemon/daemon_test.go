@@ -77,7 +77,7 @@ func (w *world) set(at string) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.off = instant(w.t, at).Sub(time.Now())
+	w.off = time.Until(instant(w.t, at))
 }
 
 func (w *world) now() time.Time {

@@ -75,7 +75,7 @@ func (e Event) String() string {
 	return b.String()
 }
 
-func (d *Daemon) say(e Event) {
+func (d *watch) say(e Event) {
 	if d.c.Observe != nil {
 		d.c.Observe(e)
 	}

@@ -37,7 +37,7 @@ type Health struct {
 }
 
 // tell passes on how things are.
-func (d *Daemon) tell(now time.Time) {
+func (d *watch) tell(now time.Time) {
 	if d.c.Tell == nil {
 		return
 	}

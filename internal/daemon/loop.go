@@ -6,7 +6,7 @@ import (
 )
 
 // loop is the one goroutine that decides. gentle ends with it.
-func (d *Daemon) loop(ctx, gentle context.Context, stop <-chan struct{}) {
+func (d *watch) loop(ctx, gentle context.Context, stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for force := false; !over(ctx, stop); {
@@ -37,7 +37,7 @@ func over(ctx context.Context, stop <-chan struct{}) bool {
 }
 
 // tick looks at the clock and the policy, and begins what is due.
-func (d *Daemon) tick(ctx, gentle context.Context, stop <-chan struct{}, force bool) {
+func (d *watch) tick(ctx, gentle context.Context, stop <-chan struct{}, force bool) {
 	now := d.now()
 	d.watchClock(now)
 	d.reload(force)
@@ -59,7 +59,7 @@ func (d *Daemon) tick(ctx, gentle context.Context, stop <-chan struct{}, force b
 
 // do does an act. What is soon done is given up when it is not: a server that does
 // not answer must not end the checkpoints in silence.
-func (d *Daemon) do(ctx context.Context, a Act, stop <-chan struct{}) Result {
+func (d *watch) do(ctx context.Context, a Act, stop <-chan struct{}) Result {
 	if a == Sign || a == Check {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, longest)
@@ -70,7 +70,7 @@ func (d *Daemon) do(ctx context.Context, a Act, stop <-chan struct{}) Result {
 
 // may reports whether an act may be begun as things are. A checkpoint disposes of
 // nothing: it is signed also while the policy cannot be read.
-func (d *Daemon) may(a Act) bool {
+func (d *watch) may(a Act) bool {
 	switch {
 	case a == Check:
 		return d.refused != ""
@@ -82,7 +82,7 @@ func (d *Daemon) may(a Act) bool {
 }
 
 // wait is how long nothing needs to be looked at.
-func (d *Daemon) wait() time.Duration {
+func (d *watch) wait() time.Duration {
 	now := d.now()
 	least := d.c.Tick
 	for a := range acts {
@@ -95,7 +95,7 @@ func (d *Daemon) wait() time.Duration {
 
 // watchClock notices a clock that was set, or that went on while the machine
 // slept. What was planned for a time that is now far ahead is planned anew.
-func (d *Daemon) watchClock(now time.Time) {
+func (d *watch) watchClock(now time.Time) {
 	steady := time.Now()
 	off := now.Sub(d.wall) - steady.Sub(d.steady)
 	d.wall, d.steady = now, steady
@@ -120,7 +120,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // replan forgets when the next purge is due.
-func (d *Daemon) replan() {
+func (d *watch) replan() {
 	if t := &d.tasks[Purge]; !t.running {
 		*t = task{}
 	}
@@ -128,7 +128,7 @@ func (d *Daemon) replan() {
 
 // reload takes over a policy that has changed. One that cannot be used stops
 // everything that disposes of anything, until it is mended.
-func (d *Daemon) reload(force bool) {
+func (d *watch) reload(force bool) {
 	t, changed, err := d.c.Work.Reload(force)
 	switch {
 	case err != nil:
@@ -159,7 +159,7 @@ const patience = 30 * time.Second
 // plan finds out when the next purge is due, unless that is known: the first time
 // of the schedule after the last run, whoever made that. One that was missed is
 // due now.
-func (d *Daemon) plan(ctx context.Context, now time.Time) {
+func (d *watch) plan(ctx context.Context, now time.Time) {
 	t := &d.tasks[Purge]
 	if t.running || !d.may(Purge) || !t.next.IsZero() && now.Before(t.next) {
 		return
@@ -195,7 +195,7 @@ func (d *Daemon) plan(ctx context.Context, now time.Time) {
 }
 
 // settle takes in what came of an act, says it, and sets when it is done next.
-func (d *Daemon) settle(r done) {
+func (d *watch) settle(r done) {
 	now := d.now()
 	t := &d.tasks[r.act]
 	took := now.Sub(t.began)
@@ -227,7 +227,7 @@ func (d *Daemon) settle(r done) {
 	d.tell(now)
 }
 
-func (d *Daemon) purged(t *task, r *Result, now time.Time, took time.Duration) {
+func (d *watch) purged(t *task, r *Result, now time.Time, took time.Duration) {
 	if r.Busy {
 		t.failures++
 		t.retry, t.next = true, now.Add(backOff(firstRetry, t.failures))
@@ -243,7 +243,7 @@ func (d *Daemon) purged(t *task, r *Result, now time.Time, took time.Duration) {
 	*t = task{}
 }
 
-func (d *Daemon) signed(t *task, r *Result, now time.Time) {
+func (d *watch) signed(t *task, r *Result, now time.Time) {
 	if r.Status == 0 {
 		t.failures, t.next = 0, now.Add(d.terms.Sign)
 		if d.terms.Sign == 0 {
@@ -264,7 +264,7 @@ func (d *Daemon) signed(t *task, r *Result, now time.Time) {
 }
 
 // checked takes in whether the ledger may be written to.
-func (d *Daemon) checked(r *Result, now time.Time) {
+func (d *watch) checked(r *Result, now time.Time) {
 	if r.Status != 0 {
 		refusal := r.Refusal
 		if refusal == "" {
@@ -288,7 +288,7 @@ func (d *Daemon) checked(r *Result, now time.Time) {
 }
 
 // refuse stops all writing to the ledger, and has it checked again.
-func (d *Daemon) refuse(why Refusal, err error, now time.Time) {
+func (d *watch) refuse(why Refusal, err error, now time.Time) {
 	t := &d.tasks[Check]
 	if t.running {
 		return // it will say
@@ -300,7 +300,7 @@ func (d *Daemon) refuse(why Refusal, err error, now time.Time) {
 }
 
 // retry is how long to wait after the first failure of what is done often.
-func (d *Daemon) retry() time.Duration {
+func (d *watch) retry() time.Duration {
 	if d.terms.Sign > 0 {
 		return min(d.terms.Sign, firstRetry)
 	}
@@ -314,7 +314,7 @@ func backOff(first time.Duration, failures int) time.Duration {
 
 // end waits for what is under way, signs what it wrote, and says that the service
 // is no more.
-func (d *Daemon) end(ctx context.Context, stop <-chan struct{}) {
+func (d *watch) end(ctx context.Context, stop <-chan struct{}) {
 	d.tell(d.now())
 	beat := time.NewTicker(d.c.Tick)
 	defer beat.Stop()
@@ -336,7 +336,7 @@ func (d *Daemon) end(ctx context.Context, stop <-chan struct{}) {
 	d.tell(d.now())
 }
 
-func (d *Daemon) busy() bool {
+func (d *watch) busy() bool {
 	for a := range acts {
 		if d.tasks[a].running {
 			return true
