@@ -136,11 +136,6 @@ func (u *unit) drop(r connector.Result) {
 	u.res = r
 }
 
-// done reports an item whose root is as it is to be: gone, or there and set.
-func (u *unit) done() bool {
-	return u.res.State == connector.Gone || u.res.State == connector.Present && u.res.Reason == connector.Set
-}
-
 // half reports that some of the item is gone by our hand, or may be, while its
 // root is not as it is to be, or unknown.
 func (u *unit) half() bool {

@@ -110,8 +110,9 @@ func (w *world) truth() truth {
 			out.Items[intents[e.Refers].Items[i].Locator] = fmt.Sprintf("%d %s", r.State, r.Reason)
 		}
 		for _, name := range []string{"gone", "set", "parts.gone", "bytes"} {
-			n, _ := e.Int(name)
-			out.Counts[name] += n
+			if n, there := e.Int(name); there {
+				out.Counts[name] += n
+			}
 		}
 	}
 	return out

@@ -12,6 +12,11 @@ import (
 // keeps reports that the rule's rows stay, and are set when their parts are gone.
 func (w *work) keeps() bool { return len(w.rule.Then) > 0 }
 
+// done reports an item whose root is as it is to be: gone, or there and set.
+func (u *unit) done() bool {
+	return u.res.State == connector.Gone || u.res.State == connector.Present && u.res.Reason == connector.Set
+}
+
 // keepShared drops an item that is to say that its parts are gone, where one of
 // them has to stay.
 func (b *batch) keepShared(u *unit) (kept bool) {
