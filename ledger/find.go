@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -103,9 +104,9 @@ func (l *Ledger) blocks(ctx context.Context, f *Filter, within span, emit func([
 		return true
 	}
 	groups := f.markGroups()
-	at := (within.from - 1) / blockSize
-	if f.Newest {
-		at = (within.to - 1) / blockSize
+	at, ok, err := l.firstBlock(ctx, f, within)
+	if !ok {
+		return emit(nil, err)
 	}
 	for {
 		page, err := l.markPage(ctx, f, groups, at)
@@ -126,6 +127,27 @@ func (l *Ledger) blocks(ctx context.Context, f *Filter, within span, emit func([
 			at = page[len(page)-1].block - 1
 		}
 	}
+}
+
+// firstBlock is where to begin, in the direction of the filter: blocks before
+// Since, or after Until, are passed over by their times alone. It reports false
+// where all of them are.
+func (l *Ledger) firstBlock(ctx context.Context, f *Filter, within span) (at int64, ok bool, err error) {
+	if at = (within.from - 1) / blockSize; f.Newest {
+		at = (within.to - 1) / blockSize
+	}
+	query, bound := "SELECT block FROM blocks WHERE block >= $1 AND last_at >= $2 ORDER BY block LIMIT 1", f.Since
+	if f.Newest {
+		query, bound = "SELECT block FROM blocks WHERE block <= $1 AND first_at <= $2 ORDER BY block DESC LIMIT 1", f.Until
+	}
+	if bound.IsZero() {
+		return at, true, nil
+	}
+	err = l.read.QueryRowContext(ctx, query, at, bound.UnixMicro()).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return at, err == nil, err
 }
 
 // markGroups are the marks asked for: one of each group must be there.

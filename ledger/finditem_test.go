@@ -3,7 +3,9 @@ package ledger_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -101,6 +103,60 @@ func TestHoldsSkips(t *testing.T) {
 		held := collect(t, l, ledger.Filter{Items: true, Holds: "file-590."})
 		if len(held) != 2 || held[0].Kind != ledger.Intent || held[1].Refers != held[0].Number {
 			t.Errorf("%d entries hold the text, want an intent and its outcome: %v", len(held), held)
+		}
+	})
+}
+
+// The spans of blocks pass over nothing that is meant, also where times go back.
+func TestTimesAgreeWithReadingEverything(t *testing.T) {
+	onBoth(t, func(t *testing.T, dsn string) {
+		l := open(t, dsn)
+		rng := rand.New(rand.NewPCG(11, 12))
+		at := day
+		var es []ledger.Entry
+		for i := range 3000 {
+			at = at.Add(time.Duration(rng.IntN(100)-30) * time.Microsecond * 700)
+			es = append(es, ledger.Entry{Kind: ledger.Heartbeat, Rule: []string{"a", "b", "c"}[i%3], At: at})
+		}
+		mustAppend(t, l, es...)
+		found := 0
+		for i := range 150 {
+			f := ledger.Filter{Newest: i%2 == 0}
+			if i%3 > 0 {
+				f.Since = day.Add(time.Duration(rng.Int64N(int64(1 + at.Sub(day)))))
+			}
+			if i%3 < 2 {
+				f.Until = day.Add(time.Duration(rng.Int64N(int64(1 + at.Sub(day)))))
+			}
+			if i%5 == 0 {
+				f.Rule = "a"
+			}
+			if i%7 == 0 {
+				f.After, f.Before = rng.Int64N(3000), rng.Int64N(3000)
+			}
+			var want []int64
+			for k, e := range es {
+				n := int64(k + 1)
+				e.At = e.At.UTC().Truncate(time.Microsecond)
+				if (f.Since.IsZero() || !e.At.Before(f.Since)) && (f.Until.IsZero() || e.At.Before(f.Until)) && (f.Rule == "" || f.Rule == e.Rule) &&
+					n > f.After && (f.Before == 0 || n < f.Before) {
+					want = append(want, n)
+				}
+			}
+			if f.Newest {
+				slices.Reverse(want)
+			}
+			var got []int64
+			for _, e := range collect(t, l, f) {
+				got = append(got, e.Number)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("%+v: %s", f, diff)
+			}
+			found += len(want)
+		}
+		if found < 1000 {
+			t.Errorf("%d entries found in all", found)
 		}
 	})
 }

@@ -195,13 +195,16 @@ func rate(b *testing.B, dsn string, appenders int) float64 {
 }
 
 // BenchmarkLarge fills a ledger and then verifies it, proves entries of it, and
-// reads filtered pages of its trail.
+// reads filtered pages of its trail. A tenth of the entries are items of batches.
 func BenchmarkLarge(b *testing.B) {
 	n := number("BENCH_LARGE", 2_000_000)
 	for range b.N {
 		path := filepath.Join(b.TempDir(), "ledger.db")
 		l := open(b, "sqlite:"+path)
-		appendAll(b, l, n, 4000)
+		for i := range 10 {
+			appendAll(b, l, n/10, 4000)
+			appendBatches(b, l, i, n/100_000)
+		}
 		if _, err := l.Append(context.Background(), ledger.Entry{Kind: ledger.Incident, Rule: "rule3"}); err != nil {
 			b.Fatal(err)
 		}
@@ -224,12 +227,14 @@ func BenchmarkLarge(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(info.Size())/float64(n), "bytes/entry")
+		used := cpu()
 		start = time.Now()
 		r, err := l.Verify(context.Background(), ledger.Verification{Trust: trust})
 		if err != nil || r.Unaltered != ledger.Good {
 			b.Fatal(r.Unaltered, r.Faults, err)
 		}
 		b.ReportMetric(float64(n)/time.Since(start).Seconds(), "verified/s")
+		b.ReportMetric(float64((cpu()-used).Nanoseconds())/float64(n), "verify-cpu-ns/entry")
 		b.ReportMetric(median(201, func(i int) {
 			if _, err := l.ProveEntry(context.Background(), int64(1+i*(n/201))); err != nil {
 				b.Fatal(err)
@@ -237,7 +242,8 @@ func BenchmarkLarge(b *testing.B) {
 		}), "proof-p50-ms")
 		for name, o := range map[string]report.Options{
 			"page-actor-ms": {Actor: "anna"}, "page-host-ms": {Host: "alpha"}, "page-scope-ms": {Scope: "tenant 1"},
-			"page-nobody-ms": {Actor: "nobody"},
+			"page-nobody-ms": {Actor: "nobody"}, "page-glob-ms": {File: "*/recording-5-*.wav"}, "page-glob-all-ms": {File: "*.wav"},
+			"page-glob-one-ms": {File: "*recording-7-0-77.*"}, "page-glob-none-ms": {File: "*.mp3"},
 		} {
 			o.Filter.Limit, o.Filter.Newest = 100, true
 			b.ReportMetric(median(11, func(int) {
@@ -262,6 +268,25 @@ func BenchmarkLarge(b *testing.B) {
 					}
 				}
 			}), name)
+		}
+	}
+}
+
+// appendBatches writes intents of a thousand items and their outcomes.
+func appendBatches(b *testing.B, l *ledger.Ledger, round, batches int) {
+	items, results := make([]ledger.Item, 1000), make([]ledger.Result, 1000)
+	for k := range batches {
+		for i := range items {
+			items[i] = ledger.Item{ID: fmt.Sprint(k*1000 + i), Locator: fmt.Sprintf("id=%d", k*1000+i),
+				Parts: []ledger.Part{{Store: "disk", Locator: fmt.Sprintf("tenants/%d/recording-%d-%d-%d.wav", i%10, round, k, i), Print: "12345:67890:1111111111", Bytes: 1 << 20}}}
+			results[i] = ledger.Result{State: ledger.Gone, Reason: "GONE", Parts: []ledger.PartResult{{State: ledger.Gone, Reason: "GONE"}}}
+		}
+		n, err := l.Append(context.Background(), ledger.Entry{Kind: ledger.Intent, Run: "b", Rule: "files", Items: items})
+		if err == nil {
+			_, err = l.Append(context.Background(), ledger.Entry{Kind: ledger.Outcome, Run: "b", Rule: "files", Refers: n, Results: results})
+		}
+		if err != nil {
+			b.Fatal(err)
 		}
 	}
 }
