@@ -257,6 +257,9 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		}
 		w.linef("  %s %s", l.label, text)
 	}
+	if r.Undated > 0 {
+		w.linef("  hint: %s", hintUndated)
+	}
 	for _, f := range r.Failures {
 		w.linef("  Failed:  %s %s: %s", spaced(r.Kind), f.Item, why(f))
 	}

@@ -7,6 +7,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"regexp"
@@ -28,6 +29,10 @@ func tour() error {
 	steps := steps(string(page))
 	if len(steps) < 4 {
 		return fmt.Errorf("README.md shows %d commands: the tour is not where it was", len(steps))
+	}
+	// What an earlier reader left there was played with.
+	if _, err := os.Lstat("demo"); !errors.Is(err, fs.ErrNotExist) {
+		return errors.New("./demo is there from an earlier run: move it away first, the tour begins with a new one")
 	}
 	demo, err := exec.Command("make", "demo").CombinedOutput()
 	if err != nil {
