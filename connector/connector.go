@@ -348,7 +348,7 @@ const (
 // tables, columns and settings only, never values.
 type Finding struct {
 	Severity Severity
-	Subject  string // what of the query it is about: "anchor", "where", "parts[2]", "links[0]", "collection"
+	Subject  string // what of the query it is about: "anchor", "where", "parts[2]", "links[0]", "then", "collection"
 	Text     string // what is wrong, lower case, no full stop
 	Hint     string // what to type
 }

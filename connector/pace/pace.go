@@ -226,7 +226,11 @@ func (c *Connector) learn(e connector.Erased, n int, took time.Duration) {
 	now := c.l.Clock()
 	var gone, size, rows int64
 	for _, r := range e.Results {
-		if r.State == connector.Gone || r.Reason == connector.Set {
+		if r.Reason == connector.Set { // a row that was written, and stays
+			gone++
+			rows++
+		}
+		if r.State == connector.Gone {
 			gone++
 			size += r.Bytes
 		}

@@ -105,6 +105,31 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// Rows that are set are written too: they count as items and as rows.
+func TestRowsThatAreSetCount(t *testing.T) {
+	t.Parallel()
+	for name, limits := range map[string]pace.Limits{"items": {Items: 50}, "rows": {Rows: 50}} {
+		w := newWorld(limits)
+		q := &connector.Query{Collection: "t", Cutoff: w.now, Then: []connector.Setting{{Column: "done"}}}
+		var items []connector.Item
+		var which []int
+		for i := range 100 {
+			loc := connector.Locator(fmt.Sprint(i))
+			w.mem.Put(loc, connectortest.Record{Collection: "t", Anchor: w.now.Add(-time.Hour)})
+			items, which = append(items, connector.Item{Locator: loc, Print: w.Probe(t.Context(), []connector.Locator{loc})[0].Print}), append(which, i)
+		}
+		cl, _ := w.Claim(t.Context(), q, items)
+		for _, r := range cl.Erase(t.Context(), which).Results {
+			if r.Reason != connector.Set {
+				t.Fatalf("not set: %v %s", r.State, r.Reason)
+			}
+		}
+		if err := w.Turn(t.Context(), nil); err != nil || (w.slept-2*time.Second).Abs() > time.Millisecond {
+			t.Errorf("%s: waited %v (%v), want 2s", name, w.slept, err)
+		}
+	}
+}
+
 func TestTimeThatPassedIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(pace.Limits{Items: 10})

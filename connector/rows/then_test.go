@@ -153,6 +153,20 @@ func TestThenClearsThePointer(t *testing.T) {
 	})
 }
 
+// A condition that leaves out what is set does not hide from a claim that it is:
+// a run that was cut off after its commit must learn so.
+func TestThenSetBeforeWhere(t *testing.T) {
+	t.Parallel()
+	on(t, func(s *store) {
+		s.do("CREATE TABLE root (id integer PRIMARY KEY, created_at "+s.stamp()+", said boolean)", "INSERT INTO root VALUES (1, '2026-10-01 10:00:00', NULL)")
+		q := then(query("root"), "said", isBool, "true")
+		q.Where = "said IS NOT TRUE"
+		items := s.scan(q)
+		s.sets(q, items, "present SET")
+		s.sets(q, items, "present SET")
+	})
+}
+
 // keptNames lists the values that the claim says are kept, by item.
 func keptNames(items []connector.Item, rs []connector.Result) (out []string) {
 	for i, r := range rs {
