@@ -189,6 +189,7 @@ func (l *Ledger) markPage(ctx context.Context, f *Filter, groups [][]string, at 
 		comparison, direction = "<=", " DESC"
 	}
 	var columns, joins strings.Builder
+	by := "b.block" // of a mark that must be there the order is that of its index, and nothing is sorted
 	for i, g := range groups {
 		for j, key := range g {
 			table := fmt.Sprintf("m%d_%d", i, j)
@@ -196,13 +197,15 @@ func (l *Ledger) markPage(ctx context.Context, f *Filter, groups [][]string, at 
 			join := " JOIN"
 			if len(g) > 1 {
 				join = " LEFT JOIN"
+			} else {
+				by = table + ".block"
 			}
 			fmt.Fprintf(&joins, "%s marks %s ON %s.block = b.block AND %s.key = %s", join, table, table, table, bind(key))
 		}
 	}
 	query := "SELECT b.block" + columns.String() + " FROM blocks b" + joins.String() +
-		" WHERE b.block " + comparison + " $1 AND b.last_at >= $2 AND b.first_at <= $3" + anyOf(groups) +
-		" ORDER BY b.block" + direction + fmt.Sprintf(" LIMIT %d", blocksPerPage)
+		" WHERE " + by + " " + comparison + " $1 AND b.last_at >= $2 AND b.first_at <= $3" + anyOf(groups) +
+		" ORDER BY " + by + direction + fmt.Sprintf(" LIMIT %d", blocksPerPage)
 	rows, err := l.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
