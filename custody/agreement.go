@@ -1,7 +1,6 @@
 package custody
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -285,31 +284,22 @@ func (a *agreement) batch(ctx context.Context, list []tableRow) error {
 	if err := a.c.state.find(ctx, list); err != nil {
 		return err
 	}
-	// The texts of operations are read entry by entry.
-	order := make([]int, len(list))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(i, k int) int {
-		x, y := list[i].file, list[k].file
-		if x == nil || y == nil {
-			return cmp.Compare(boolInt(x != nil), boolInt(y != nil))
+	// The texts of operations are read together, each entry once.
+	var tracked []row
+	for i := range list {
+		if list[i].file != nil {
+			tracked = append(tracked, *list[i].file)
 		}
-		return cmp.Compare(x.id, y.id)
-	})
-	for _, i := range order {
+	}
+	if err := a.texts.ahead(ctx, tracked); err != nil {
+		return err
+	}
+	for i := range list {
 		if err := a.row(ctx, &list[i]); err != nil {
 			return err
 		}
 	}
 	return a.failed
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // row gives the verdict on one row.
