@@ -55,10 +55,10 @@ func watchedRun(t *testing.T, dir string, env []string, on map[string]func(kill 
 
 // notes makes a table of so many notes that are due, in a database with a
 // replica, and a policy that waits for it.
-func notes(t *testing.T, driver, name string, n int) (dir string, db *sql.DB) {
+func notes(t *testing.T, policy, driver, name string, n int) (dir string, db *sql.DB) {
 	t.Helper()
 	dir = t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(replicaPolicy), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "epitaph.yaml"), []byte(policy), 0o600))
 	db, err := sql.Open(driver, name)
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
@@ -69,6 +69,14 @@ func notes(t *testing.T, driver, name string, n int) (dir string, db *sql.DB) {
 		must(t, err)
 	}
 	return dir, db
+}
+
+// mysqlName is a DSN in the form of the driver.
+func mysqlName(t *testing.T, dsn string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	must(t, err)
+	return "root@unix(" + u.Query().Get("unix_socket") + ")" + u.Path
 }
 
 func leftNotes(t *testing.T, db *sql.DB) (n int) {
@@ -83,7 +91,7 @@ func TestPurgeWaitsForAStandby(t *testing.T) {
 	t.Parallel()
 	primary := testserver.NewPostgres(t)
 	dsn := primary.Database(t)
-	dir, db := notes(t, "pgx", dsn, 300)
+	dir, db := notes(t, replicaPolicy, "pgx", dsn, 300)
 	standby := testserver.NewPostgresStandby(t, primary)
 	there, err := sql.Open("pgx", standby.On(dsn))
 	must(t, err)
@@ -136,9 +144,7 @@ func TestPurgeWaitsForAReplicaThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	source, replica := testserver.NewMariaDBPair(t)
 	dsn := source.Database(t)
-	u, err := url.Parse(dsn)
-	must(t, err)
-	dir, db := notes(t, "mysql", "root@unix("+u.Query().Get("unix_socket")+")"+u.Path, 20)
+	dir, db := notes(t, replicaPolicy, "mysql", mysqlName(t, dsn), 20)
 	env := []string{"DSN=" + dsn, "REPLICA=" + replica.On(dsn)}
 	check := func(want int, text string) {
 		t.Helper()
@@ -168,4 +174,33 @@ func TestPurgeWaitsForAReplicaThatIsNotThere(t *testing.T) {
 	check(2, "it is no replica: the server follows no other")
 	env[1] = "REPLICA=postgres://geheim@h/d"
 	check(2, "")
+}
+
+// The database goes away in the midst of a purge: what went is in the ledger,
+// what could not be seen is unknown, and a rerun finishes.
+func TestMariaDBGoesAwayUnderAPurge(t *testing.T) {
+	t.Parallel()
+	server := testserver.NewMariaDB(t)
+	dsn := server.Database(t)
+	policy := strings.Replace(replicaPolicy, `, replica: "${REPLICA}", lag: 1s`, "", 1)
+	dir, db := notes(t, policy, "mysql", mysqlName(t, dsn), 200)
+	env := []string{"DSN=" + dsn}
+	status, stdout, stderr := watchedRun(t, dir, env, map[string]func(func(os.Signal)){
+		`"event":"item_purged"`: func(func(os.Signal)) { server.Kill(t) },
+	})
+	if status != 1 || !strings.Contains(stdout, "UNREACHABLE") {
+		t.Errorf("status %d, want 1, with what could not be looked at\n%s%s", status, stdout, stderr)
+	}
+	server.Start(t)
+	for db.Ping() != nil {
+	}
+	gone, _ := goneOf(t, dir)
+	if left := leftNotes(t, db); gone == 0 || gone > 200-left || left == 0 {
+		t.Errorf("the ledger calls %d of 200 gone, and %d are there", gone, left)
+	}
+	status, stdout, stderr = watchedRun(t, dir, env, nil)
+	gone, open := goneOf(t, dir)
+	if status != 0 || leftNotes(t, db) != 0 || gone != 200 || open != 0 {
+		t.Errorf("rerun: status %d, %d left, %d gone in the ledger, %d open\n%s%s", status, leftNotes(t, db), gone, open, stdout, stderr)
+	}
 }
