@@ -75,7 +75,12 @@ type thing struct {
 // fresh runs a batch of the plan. The error says only that the batch was not
 // run to its end.
 func (w *work) fresh(ctx context.Context, items []plan.Item) error {
-	b := &batch{work: w, things: make(map[plan.Thing]*thing)}
+	b := &batch{work: w}
+	parts := 0
+	for i := range items {
+		parts += len(items[i].Parts)
+	}
+	b.empty(len(items), parts)
 	for i := range items {
 		if !w.resumed[plan.Thing{Store: w.sum.Store, Locator: items[i].Locator}] {
 			b.add(items[i])
@@ -94,6 +99,13 @@ func (w *work) fresh(ctx context.Context, items []plan.Item) error {
 	}
 	b.dispose(ctx)
 	return b.record(ctx)
+}
+
+// empty takes everything out of the batch and makes room for so many units and
+// things.
+func (b *batch) empty(units, things int) {
+	b.units, b.order = make([]unit, 0, units), make([]*thing, 0, things)
+	b.things = make(map[plan.Thing]*thing, things)
 }
 
 // add takes an item of the plan, after checking that its parts are what the
@@ -249,6 +261,9 @@ func groups(things []*thing) [][]*thing {
 // leave counts the items that were dropped before anything began, and takes
 // them out of the batch: an intent names only what is about to be disposed of.
 func (b *batch) leave() {
+	if !slices.ContainsFunc(b.units, func(u unit) bool { return u.out }) {
+		return
+	}
 	left := &batch{work: b.work}
 	stay := b.units[:0:0]
 	for i := range b.units {
@@ -258,13 +273,9 @@ func (b *batch) leave() {
 			stay = append(stay, b.units[i])
 		}
 	}
-	if len(left.units) == 0 {
-		return
-	}
 	b.tell(left)
-	units := stay
-	b.units, b.order, b.things = nil, nil, make(map[plan.Thing]*thing)
-	for _, u := range units {
+	b.empty(len(stay), len(b.order))
+	for _, u := range stay {
 		old := u.parts
 		b.push(u)
 		now := b.units[len(b.units)-1].parts
@@ -350,8 +361,7 @@ func (b *batch) dispose(ctx context.Context) {
 // claimRoots claims the items still in and returns, for each claimed place, its
 // unit. Items that are refused drop out with their reason.
 func (b *batch) claimRoots(ctx context.Context) (claim, []int) {
-	var index []int
-	var items []connector.Item
+	index, items := make([]int, 0, len(b.units)), make([]connector.Item, 0, len(b.units))
 	for i := range b.units {
 		if !b.units[i].out {
 			index = append(index, i)

@@ -216,7 +216,7 @@ func (cl *claim) claimed() []int {
 // keys reads the items' locators. One that is no row of the root is Invalid; a
 // repetition is answered as held by the first.
 func (cl *claim) keys() ([]key, map[connector.Locator]int) {
-	var keys []key
+	keys := make([]key, 0, len(cl.items))
 	at := make(map[connector.Locator]int, len(cl.items))
 	for i, it := range cl.items {
 		schema, name, k, err := parseLocator(it.Locator, typed(cl.b.d))
@@ -321,6 +321,15 @@ func (cl *claim) lock(ctx context.Context, keys []key, at map[connector.Locator]
 
 // others answers for the rows that were not locked.
 func (cl *claim) others(ctx context.Context, keys []key, at map[connector.Locator]int) error {
+	found := 0
+	for _, r := range cl.rows {
+		if r != nil {
+			found++
+		}
+	}
+	if found == len(keys) {
+		return nil
+	}
 	var rest []key
 	for _, k := range keys {
 		if cl.rows[at[cl.b.locator(k)]] == nil {

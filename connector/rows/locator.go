@@ -17,31 +17,30 @@ import (
 // r, a blob by x'.
 
 func locator(t *table, k key, typed bool) connector.Locator {
-	var b strings.Builder
+	b := make([]byte, 0, 128) // on the stack
 	if t.schema != "" {
-		escape(&b, t.schema, "%/.")
-		b.WriteByte('.')
+		b = append(escape(b, t.schema, "%/."), '.')
 	}
-	escape(&b, t.name, "%/.")
+	b = escape(b, t.name, "%/.")
 	for _, v := range k {
-		b.WriteByte('/')
+		b = append(b, '/')
 		switch v := v.(type) {
 		case string:
 			if typed && tagged(v) {
-				b.WriteByte('\'')
+				b = append(b, '\'')
 			}
-			escape(&b, v, "%/")
+			b = escape(b, v, "%/")
 		case int64:
-			b.WriteString(strconv.FormatInt(v, 10))
+			b = strconv.AppendInt(b, v, 10)
 		case float64:
-			b.WriteString("r" + strconv.FormatFloat(v, 'g', -1, 64))
+			b = strconv.AppendFloat(append(b, 'r'), v, 'g', -1, 64)
 		case []byte:
-			b.WriteString("x'" + hex.EncodeToString(v))
+			b = hex.AppendEncode(append(b, "x'"...), v)
 		default:
-			escape(&b, fmt.Sprint(v), "%/")
+			b = escape(b, fmt.Sprint(v), "%/")
 		}
 	}
-	return connector.Locator(b.String())
+	return connector.Locator(b)
 }
 
 // noLocator names a row that has no key, for a person to find it by its number.
@@ -63,17 +62,19 @@ func tagged(s string) bool {
 	return err == nil
 }
 
-func escape(b *strings.Builder, s, special string) {
+func escape(b []byte, s, special string) []byte {
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
 		if r < 0x20 || r == 0x7f || r == utf8.RuneError && n == 1 || r < 0x80 && strings.IndexByte(special, byte(r)) >= 0 {
-			fmt.Fprintf(b, "%%%02X", s[i])
+			const digits = "0123456789ABCDEF"
+			b = append(b, '%', digits[s[i]>>4], digits[s[i]&15])
 			i++
 			continue
 		}
-		b.WriteString(s[i : i+n])
+		b = append(b, s[i:i+n]...)
 		i += n
 	}
+	return b
 }
 
 func unescape(s string) (string, error) {

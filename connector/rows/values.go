@@ -17,10 +17,10 @@ func (b *binding) fill(ctx context.Context, q querier, rows []*row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	byLoc := make(map[connector.Locator]*row, len(rows))
+	byKey := make(map[any]*row, len(rows))
 	for _, r := range rows {
 		r.values = make([][]connector.Tuple, len(b.wants))
-		byLoc[r.loc] = r
+		byKey[b.comparable(r.key)] = r
 	}
 	for i := range b.wants {
 		w := &b.wants[i]
@@ -45,7 +45,7 @@ func (b *binding) fill(ctx context.Context, q querier, rows []*row) error {
 			if !ok {
 				return errors.New("related row without key")
 			}
-			r := byLoc[b.locator(k)]
+			r := byKey[b.comparable(k)]
 			if r == nil {
 				return errors.New("related row of no row that was asked for")
 			}
@@ -62,6 +62,17 @@ func (b *binding) fill(ctx context.Context, q querier, rows []*row) error {
 		}
 	}
 	return nil
+}
+
+// comparable is a value that equal keys of the root share and others do not.
+func (b *binding) comparable(k key) any {
+	if len(k) == 1 {
+		switch k[0].(type) {
+		case string, int64, float64:
+			return k[0]
+		}
+	}
+	return b.locator(k)
 }
 
 // wantStmt reads the root's key and the columns of the part's own table.
