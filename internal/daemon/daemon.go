@@ -134,6 +134,9 @@ type Config struct {
 const (
 	firstRetry = time.Minute
 	lastRetry  = 15 * time.Minute
+	// manyRetries of a run that another is in the way of are an alarm: about half an
+	// hour.
+	manyRetries = 6
 	// jump is how far the clock may be set before it is said.
 	jump = 30 * time.Second
 	// longest is how long a checkpoint or a check may take.
@@ -148,6 +151,7 @@ type task struct {
 	running  bool
 	began    time.Time
 	failures int  // one after the other
+	slow     bool // it was said that it is late
 	late     bool // the purge: it was due while nobody was there
 	retry    bool // the purge: another run was at work
 }

@@ -503,6 +503,51 @@ checkpoint_signed size=9`)
 	})
 }
 
+// What is at work for longer than the schedule leaves for it is an alarm: a purge
+// that hangs must not be taken for one that has nothing to do. So is a run that
+// another is in the way of for ever.
+func TestLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "2026-11-20T02:59:00Z", "0 3 * * *", "UTC")
+		w.last = instant(t, "2026-11-18T03:00:00Z") // so that it begins a minute before its time
+		w.terms.Cleanup = 15 * time.Minute
+		hang := make(chan struct{})
+		wait := func(_ context.Context, stop <-chan struct{}, n int) daemon.Result {
+			if n == 1 {
+				<-hang
+			}
+			return daemon.Result{}
+		}
+		w.does[daemon.Purge], w.does[daemon.Cleanup] = wait, wait
+		if err := w.serve(func() {
+			time.Sleep(59 * time.Minute)
+			w.want("alarms", w.alarms(), "[]")
+			time.Sleep(2 * time.Minute)
+			w.want("alarms", w.alarms(), "[late]")
+			w.want("told", strings.Join(w.told(daemon.ActLate), "\n"), "act_late act=cleanup seconds=3600")
+			time.Sleep(24 * time.Hour)
+			close(hang)
+			time.Sleep(time.Minute)
+			w.want("alarms", w.alarms(), "[]")
+		}); err != nil {
+			t.Fatal(err)
+		}
+		w.want("told", strings.Join(w.told(daemon.ActLate), "\n"), "act_late act=cleanup seconds=3600\nact_late act=purge seconds=86400")
+	})
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, "2026-11-20T12:00:00Z", "0 3 * * *", "UTC")
+		w.does[daemon.Purge] = func(context.Context, <-chan struct{}, int) daemon.Result { return daemon.Result{Busy: true, Status: 3} }
+		if err := w.serve(func() {
+			time.Sleep(15*time.Hour + 14*time.Minute)
+			w.want("alarms", w.alarms(), "[]")
+			time.Sleep(30 * time.Minute)
+			w.want("alarms", w.alarms(), "[run]")
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // A checkpoint that hangs is given up, and is an alarm.
 func TestSignHangs(t *testing.T) {
 	bubble(t, func(t *testing.T) {

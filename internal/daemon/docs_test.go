@@ -36,11 +36,16 @@ func TestEventsPage(t *testing.T) {
 				if refused || a == daemon.Check {
 					return daemon.Result{Status: 4 * n % 8, Refusal: []daemon.Refusal{"", daemon.Altered}[n%2], Err: errors.New("x")}
 				}
+				if a == daemon.Sweep && n == 3 {
+					w.mu.Unlock()
+					time.Sleep(2 * time.Hour)
+					w.mu.Lock()
+				}
 				return daemon.Result{Status: n % 2, Busy: a == daemon.Purge && n == 2, Held: 1, HeldBy: "key"}
 			}
 		}
 		if err := w.serve(func() {
-			time.Sleep(30 * time.Minute)
+			time.Sleep(3 * time.Hour)
 			w.change(func() { w.bad, w.fresh = errors.New("x"), true })
 			time.Sleep(time.Minute)
 			w.change(func() { w.bad, w.fresh = nil, true })
@@ -72,7 +77,7 @@ func TestEventsPage(t *testing.T) {
 			t.Errorf("the page has %s, which was not seen", name)
 		}
 	}
-	if len(page) != 15 {
+	if len(page) != 16 {
 		t.Errorf("%d events on the page", len(page))
 	}
 }

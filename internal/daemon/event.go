@@ -31,6 +31,7 @@ const (
 	LedgerRefused    EventName = "ledger_refused"
 	LedgerAccepted   EventName = "ledger_accepted"
 	ClockJumped      EventName = "clock_jumped"
+	ActLate          EventName = "act_late"
 )
 
 // Event is one thing that happened, in a form that may be logged. It is closed:
@@ -148,8 +149,16 @@ func runEnded(r *Result, missed bool, took time.Duration) Event {
 		span("seconds", took), kind(r.Err)}}
 }
 
-func runPostponed(at time.Time) Event {
-	return Event{RunPostponed, slog.LevelWarn, []slog.Attr{word("reason", "busy"), instant("retry_at", at)}}
+func runPostponed(at time.Time, alarm bool) Event {
+	e := Event{RunPostponed, slog.LevelWarn, []slog.Attr{word("reason", "busy"), instant("retry_at", at)}}
+	if alarm {
+		e.level = slog.LevelError
+	}
+	return e
+}
+
+func actLate(a Act, since time.Duration) Event {
+	return Event{ActLate, slog.LevelError, []slog.Attr{word("act", a.String()), span("seconds", since)}}
 }
 
 func checkpointSigned(r *Result) Event {

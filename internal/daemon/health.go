@@ -9,12 +9,13 @@ type Alarm string
 const (
 	PolicyAlarm     Alarm = "policy"     // it cannot be read; nothing is disposed of
 	LedgerAlarm     Alarm = "ledger"     // it may not be written to; nothing is done
-	RunAlarm        Alarm = "run"        // the last one ended with a status other than 0
+	RunAlarm        Alarm = "run"        // the last one ended with a status other than 0, or another is in its way for long
 	CheckpointAlarm Alarm = "checkpoint" // the last one is not signed, or not everywhere
 	CleanupAlarm    Alarm = "cleanup"    // the last one left something
 	SweepAlarm      Alarm = "sweep"      // the last one left something
 	PruneAlarm      Alarm = "prune"      // the last one failed
 	KeyAlarm        Alarm = "key"        // there is none: nothing is signed
+	LateAlarm       Alarm = "late"       // an act is at work for longer than there is time for
 )
 
 // Health is how things are. Like an event it holds nothing of a person.
@@ -43,7 +44,9 @@ func (d *watch) tell(now time.Time) {
 	}
 	h := d.health
 	h.At, h.Running, h.Alarms = now, []string{}, []Alarm{}
+	late := false
 	for a := range acts {
+		late = late || d.tasks[a].slow
 		if d.tasks[a].running {
 			h.Running = append(h.Running, a.String())
 		}
@@ -53,7 +56,7 @@ func (d *watch) tell(now time.Time) {
 		alarm Alarm
 	}{
 		{d.broken, PolicyAlarm}, {d.refused != "", LedgerAlarm}, {d.failed[Purge], RunAlarm}, {d.failed[Sign], CheckpointAlarm},
-		{d.failed[Cleanup], CleanupAlarm}, {d.failed[Sweep], SweepAlarm}, {d.failed[Prune], PruneAlarm}, {!d.terms.Key, KeyAlarm},
+		{d.failed[Cleanup], CleanupAlarm}, {d.failed[Sweep], SweepAlarm}, {d.failed[Prune], PruneAlarm}, {!d.terms.Key, KeyAlarm}, {late, LateAlarm},
 	} {
 		if x.on {
 			h.Alarms = append(h.Alarms, x.alarm)

@@ -47,14 +47,39 @@ func (d *watch) tick(ctx, gentle context.Context, stop <-chan struct{}, force bo
 		if t.running || t.next.IsZero() || now.Before(t.next) || !d.may(a) {
 			continue
 		}
-		t.running, t.began = true, now
+		t.running, t.began, t.slow = true, now, false
 		within := gentle
 		if a == Purge || a == Sign { // which end by themselves: after the batch, or soon
 			within = ctx
 		}
 		go func() { d.done <- done{a, d.do(within, a, stop)} }()
 	}
+	d.watchActs(now)
 	d.tell(now)
+}
+
+// watchActs notices what is at work for longer than there is time for: what hangs,
+// or is paused, must not look like what has nothing to do.
+func (d *watch) watchActs(now time.Time) {
+	for a := range acts {
+		t := &d.tasks[a]
+		if leave := d.leave(a); t.running && !t.slow && leave > 0 && now.Sub(t.began) >= leave {
+			t.slow = true
+			d.say(actLate(a, now.Sub(t.began)))
+		}
+	}
+}
+
+// leave is the time there is for an act: for a purge what lies between two times of
+// the schedule, at the least an hour.
+func (d *watch) leave(a Act) time.Duration {
+	leave := d.terms.every(a)
+	if a == Purge && d.terms.Schedule != nil {
+		if next := d.terms.Schedule.Next(d.tasks[a].began); !next.IsZero() {
+			leave = d.terms.Schedule.Next(next).Sub(next)
+		}
+	}
+	return max(leave, time.Hour)
 }
 
 // do does an act. What is soon done is given up when it is not: a server that does
@@ -199,7 +224,7 @@ func (d *watch) settle(r done) {
 	now := d.now()
 	t := &d.tasks[r.act]
 	took := now.Sub(t.began)
-	t.running = false
+	t.running, t.slow = false, false
 	d.failed[r.act] = r.Status != 0
 	switch r.act {
 	case Check:
@@ -231,8 +256,8 @@ func (d *watch) purged(t *task, r *Result, now time.Time, took time.Duration) {
 	if r.Busy {
 		t.failures++
 		t.retry, t.next = true, now.Add(backOff(firstRetry, t.failures))
-		d.failed[Purge] = false // somebody else does it
-		d.say(runPostponed(t.next))
+		d.failed[Purge] = t.failures >= manyRetries // until then somebody else does it
+		d.say(runPostponed(t.next, d.failed[Purge]))
 		return
 	}
 	d.health.LastRun, d.health.LastStatus, d.health.LastID = now, r.Status, r.Run
@@ -323,6 +348,7 @@ func (d *watch) end(ctx context.Context, stop <-chan struct{}) {
 		case r := <-d.done:
 			d.settle(r)
 		case <-beat.C:
+			d.watchActs(d.now())
 			d.tell(d.now())
 		}
 	}
