@@ -134,12 +134,16 @@ func TestEventsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, err := os.ReadFile("event.go")
-	if err != nil {
-		t.Fatal(err)
+	var src []byte
+	for _, name := range []string{"event.go", "../internal/daemon/event.go"} { // those of a run, and of the service
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src = append(src, text...)
 	}
 	known := map[string]bool{}
-	for _, m := range regexp.MustCompile(`EventName = "([a-z_]+)"`).FindAllSubmatch(src, -1) {
+	for _, m := range regexp.MustCompile(`EventName += "([a-z_]+)"`).FindAllSubmatch(src, -1) {
 		known[string(m[1])] = true
 		if !strings.Contains(string(doc), "`"+string(m[1])+"`") {
 			t.Errorf("docs/events.md does not list %s", m[1])
