@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -104,12 +103,12 @@ func (p filePin) Put(ctx context.Context, note []byte) error {
 			return err
 		}
 		if was.Origin != mustPeek(note).Origin {
-			if err := replaceFile(string(p)+"."+strconv.FormatInt(was.Size, 10), old); err != nil {
-				return err
+			if err := proof.ReplaceFile(string(p)+"."+strconv.FormatInt(was.Size, 10), old); err != nil {
+				return pathless(err)
 			}
 		}
 	}
-	return replaceFile(string(p), note)
+	return pathless(proof.ReplaceFile(string(p), note))
 }
 
 func mustPeek(note []byte) proof.Checkpoint {
@@ -135,32 +134,6 @@ func forward(old, note []byte) (was proof.Checkpoint, err error) {
 		return was, fmt.Errorf("%w: another tree of %d entries is pinned", ErrAltered, c.Size)
 	}
 	return was, nil
-}
-
-// replaceFile replaces a file durably in one step.
-func replaceFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return pathless(err)
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-			err = pathless(err)
-		}
-	}()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // WriterPin prints each checkpoint, for whoever keeps the output. It cannot be

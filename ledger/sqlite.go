@@ -113,6 +113,10 @@ func pathless(err error) error {
 	if errors.As(err, &pe) {
 		return fmt.Errorf("%s ledger file: %w", pe.Op, pe.Err)
 	}
+	var le *os.LinkError
+	if errors.As(err, &le) {
+		return fmt.Errorf("%s ledger file: %w", le.Op, le.Err)
+	}
 	return err
 }
 

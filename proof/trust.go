@@ -284,21 +284,32 @@ func ReadKeys(path string) (*Keys, error) {
 
 // Write writes the key file with mode 0600, in one step: a crash leaves the old
 // or the new one.
-func (k *Keys) Write(path string) error { return writeFile(path, []byte(k.String()), 0o600) }
+func (k *Keys) Write(path string) error { return ReplaceFile(path, []byte(k.String())) }
 
-// Create writes a new key file with mode 0600. errors.Is(err, fs.ErrExist)
-// tells that there is one.
+// Create writes a new key file with mode 0600, or none. errors.Is(err,
+// fs.ErrExist) tells that there is one.
 func (k *Keys) Create(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(k.String())
-	return errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = syncDir(path)
+	}
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
 }
 
-// writeFile replaces a file durably in one step.
-func writeFile(path string, data []byte, mode os.FileMode) (err error) {
+// ReplaceFile replaces a file durably in one step; the new one has mode 0600. Of a
+// symbolic link it replaces what the link leads to: the place that somebody chose,
+// and what lies there.
+func ReplaceFile(path string, data []byte) (err error) {
+	if path, err = behindLinks(path); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -308,18 +319,34 @@ func writeFile(path string, data []byte, mode os.FileMode) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	if err = f.Chmod(mode); err == nil {
-		_, err = f.Write(data)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
+	return syncDir(path)
+}
+
+// behindLinks is the path to which symbolic links lead, also where nothing is yet.
+func behindLinks(path string) (string, error) {
+	const most = 40
+	for range most {
+		to, err := os.Readlink(path)
+		if err != nil {
+			return path, nil // no link, or nothing there: the next step says what is wrong
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return "", errors.New("too many symbolic links")
+}
+
+// syncDir makes the name of a file durable.
+func syncDir(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -178,7 +179,7 @@ func (a *app) keyRotate() *cobra.Command {
 		Short: "Sign with a new key from here on",
 		Long: `Makes a new key. The ledger says so in an entry, and the checkpoint over it is
 signed by both keys, so that whoever trusts the old one can come to trust the new
-one. The old private key is destroyed; its public half stays, to check old
+one. The old private key is not kept; its public half stays, to check old
 checkpoints. A person who checks receipts needs epitaph key show again.`,
 		Example: "  epitaph key rotate --reason 'yearly'",
 		Args:    noArgs,
@@ -232,8 +233,14 @@ func (a *app) rotateKey(ctx context.Context, k *keeping, l *ledger.Ledger, reaso
 	return a.complainPins(&signed{s, k.pinNames, err})
 }
 
-// nextKeyPath is where the new key lies until it has taken the place of the old.
-func nextKeyPath(k *keeping) string { return k.keyPath + ".next" }
+// nextKeyPath is where the new key lies until it has taken the place of the old:
+// beside it, also if a link leads there.
+func nextKeyPath(k *keeping) string {
+	if path, err := filepath.EvalSymlinks(k.keyPath); err == nil {
+		return path + ".next"
+	}
+	return k.keyPath + ".next"
+}
 
 // nextKey makes the new key, or takes that of a rotation that was cut short.
 func (a *app) nextKey(k *keeping) (*proof.Keys, error) {
