@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -682,4 +683,56 @@ func waitIn(t *testing.T, name, text string) {
 	}
 	b, _ := os.ReadFile(name)
 	t.Fatalf("no %s in %s:\n%s", text, name, b)
+}
+
+// A service that is killed in the middle of a run leaves nothing that the next one
+// does not settle, at once.
+func TestServeKilled(t *testing.T) {
+	t.Parallel()
+	const n = 3000
+	dir := house(t, servePolicy, n, 49*time.Hour)
+	s := serve(t, dir, nil)
+	s.wait(`"event":"export_orphan_purged"`)
+	must(t, s.cmd.Process.Kill())
+	<-s.closed
+	if status := statusOf(t, s.cmd.Wait()); status != -1 {
+		t.Fatalf("status %d: it ended before it was killed", status)
+	}
+	if gone, _ := goneOf(t, dir); gone > n-left(t, dir) {
+		t.Errorf("the ledger says %d are gone, but %d of %d are left", gone, left(t, dir), n)
+	}
+	next := serve(t, dir, nil)
+	next.wait(`"event":"run_ended"`, `"status":0`, `"missed":true`)
+	next.end(syscall.SIGTERM, 0)
+	if gone, open := goneOf(t, dir); gone != n || open != 0 || left(t, dir) != 0 {
+		t.Errorf("%d gone, %d open, %d left; want %d, 0, 0", gone, open, left(t, dir), n)
+	}
+}
+
+// A ledger that is not the one that was pinned, though as long: at the start
+// already nothing is written, and no run is made.
+func TestServeRefusesAnotherLedger(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 3, 49*time.Hour)
+	if out, err := command(t.Context(), dir, "ledger", "checkpoint").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	db := filepath.Join(dir, "epitaph.db")
+	raw, err := sql.Open("sqlite", "file:"+db)
+	must(t, err)
+	for _, statement := range []string{"DROP TRIGGER entries_update", "UPDATE entries SET hashes = zeroblob(length(hashes))"} {
+		_, err := raw.ExecContext(t.Context(), statement)
+		must(t, err)
+	}
+	must(t, raw.Close())
+	s := serve(t, dir, nil)
+	s.wait(`"event":"ledger_refused","reason":"altered"`)
+	s.wait(`"event":"ledger_refused","reason":"altered"`)
+	if _, alarms := s.status(1); fmt.Sprint(alarms) != "[ledger]" {
+		t.Errorf("alarms: %v", alarms)
+	}
+	s.end(syscall.SIGTERM, 0)
+	if left(t, dir) != 3 || strings.Contains(s.all(), "run_ended") || strings.Contains(s.all(), "checkpoint_signed") {
+		t.Errorf("%d exports are left, want 3:\n%s", left(t, dir), s.all())
+	}
 }
