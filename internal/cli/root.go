@@ -71,7 +71,9 @@ Status: 0 done · 1 some items failed or are unknown · 2 usage or policy error 
 		a.noFlags = true
 		return flagProblem(cmd, err)
 	})
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	root.SetHelpCommand(a.helpCommand())
+	root.Version = Version()
+	root.SetVersionTemplate(versionLine())
 	root.AddCommand(a.initCommand(), a.checkCommand(), a.planCommand(), a.purgeCommand(), a.serveCommand(), a.pauseCommand(), a.trailCommand(),
 		a.verifyCommand(), a.proveCommand(), a.ledgerCommand(), a.keyCommand(),
 		a.trackCommand(), a.overdueCommand(), a.cleanupCommand(), a.orphansCommand(), a.statsCommand(),
@@ -104,6 +106,25 @@ func arrange(root *cobra.Command) {
 	root.SetHelpCommandGroupID("0") // hidden, but counted
 }
 
+// helpCommand is for those who write help in front of a command. It is not listed:
+// --help is the way.
+func (a *app) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return unknownCommand(about, rest[0])
+			}
+			return about.Help()
+		},
+	}
+}
+
 // noArgs refuses arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -119,7 +140,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 			names = append(names, c.Name())
 		}
 	}
-	return usage(fmt.Sprintf("unknown command %q", name), nearestHint(name, names, "", "the commands are listed by: epitaph --help"))
+	return usage(fmt.Sprintf("unknown command %q", name), nearestHint(name, names, "", "the commands are listed by: "+root.CommandPath()+" --help"))
 }
 
 // flagProblem turns a flag error into a usage problem that names the nearest

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -34,6 +35,10 @@ func Version() string {
 	return "devel"
 }
 
+func versionLine() string {
+	return fmt.Sprintf("epitaph %s %s %s/%s\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
@@ -49,7 +54,7 @@ func (a *app) versionCommand() *cobra.Command {
 					Platform string `json:"platform"`
 				}{Version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 			}
-			_, err := fmt.Fprintf(a.env.Stdout, "epitaph %s %s %s/%s\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := io.WriteString(a.env.Stdout, versionLine())
 			return err
 		},
 	}
