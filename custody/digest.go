@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"strings"
@@ -18,8 +19,9 @@ var errNotFile = errors.New("it is not a regular file")
 // errMoved reports that a file was written to while it was read.
 var errMoved = errors.New("the file changed while it was read")
 
-// chunk is how much is read at a time.
-const chunk = 1 << 20
+// chunk is how much is read at a time: what stays in the cache of a processor until
+// it is hashed.
+const chunk = 128 << 10
 
 // errNoContent reports a thing in a store whose content cannot be read.
 var errNoContent = errors.New("no store whose content can be read covers the file")
@@ -65,28 +67,59 @@ func readFile(ctx context.Context, dir, at string, buf []byte) (sum [32]byte, si
 		return sum, 0, errNotFile
 	}
 	h := sha256.New()
+	size, err = hashAll(ctx, h, f, before.Size(), buf)
+	if err != nil && err != errFault {
+		return sum, 0, err
+	}
+	after, e := f.Stat()
+	switch {
+	case e != nil:
+		return sum, 0, e
+	case after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()):
+		return sum, 0, errMoved
+	case err != nil:
+		return sum, 0, err
+	case size != after.Size():
+		return sum, 0, errMoved
+	}
+	return [32]byte(h.Sum(nil)), size, nil
+}
+
+// hashAll hashes a file of a size, and returns how much of it there was.
+func hashAll(ctx context.Context, h hash.Hash, f *os.File, whole int64, buf []byte) (size int64, err error) {
+	for whole >= mappedSize && size < whole {
+		if err := ctx.Err(); err != nil {
+			return size, err
+		}
+		n := min(mappedSize, whole-size)
+		ok, err := mapped(h, int(f.Fd()), size, int(n))
+		if err != nil {
+			return size, err
+		}
+		if !ok {
+			break
+		}
+		if size += n; size == whole {
+			return size, nil
+		}
+	}
+	if _, err := f.Seek(size, io.SeekStart); err != nil {
+		return size, err
+	}
 	for {
 		if err := ctx.Err(); err != nil {
-			return sum, 0, err
+			return size, err
 		}
 		n, err := f.Read(buf)
 		h.Write(buf[:n])
 		size += int64(n)
 		if err == io.EOF {
-			break
+			return size, nil
 		}
 		if err != nil {
-			return sum, 0, fmt.Errorf("read file: %w", err)
+			return size, fmt.Errorf("read file: %w", err)
 		}
 	}
-	after, err := f.Stat()
-	if err != nil {
-		return sum, 0, err
-	}
-	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) || size != after.Size() {
-		return sum, 0, errMoved
-	}
-	return [32]byte(h.Sum(nil)), size, nil
 }
 
 // Digest returns the SHA-256 and the size of the file at a path in a store, or of

@@ -125,22 +125,24 @@ func TestChangedWhileRead(t *testing.T) {
 			return err
 		},
 	} {
-		path := w.write(name, strings.Repeat("x", 5<<20))
-		ctx := meddling{t.Context(), new(int), func(n int) {
-			if n == 3 {
-				if err := change(path); err != nil {
-					t.Fatal(name, err)
+		for _, size := range []int{5 << 20, 600 << 10} { // where it is mapped, and where it is read
+			path := w.write(name, strings.Repeat("x", size))
+			ctx := meddling{t.Context(), new(int), func(n int) {
+				if n == 3 {
+					if err := change(path); err != nil {
+						t.Fatal(name, err)
+					}
 				}
+			}}
+			if sum, _, err := w.Digest(ctx, path); err == nil || sum != [32]byte{} || !strings.Contains(err.Error(), "changed") {
+				t.Errorf("%s of %d: %x %v", name, size, sum, err)
 			}
-		}}
-		if sum, _, err := w.Digest(ctx, path); err == nil || sum != [32]byte{} {
-			t.Errorf("%s: %x %v", name, sum, err)
-		}
-		if *ctx.asked < 3 {
-			t.Errorf("%s: it was not changed", name)
-		}
-		if _, _, err := w.Digest(t.Context(), path); err != nil {
-			t.Errorf("%s, at rest: %v", name, err)
+			if *ctx.asked < 3 {
+				t.Errorf("%s of %d: it was not changed", name, size)
+			}
+			if _, _, err := w.Digest(t.Context(), path); err != nil {
+				t.Errorf("%s of %d, at rest: %v", name, size, err)
+			}
 		}
 	}
 }
