@@ -246,9 +246,10 @@ type Swept struct {
 	Counts
 }
 
-// Failed reports that something that was due is not gone.
+// Failed reports that something that was due is not gone, a key in the kernel
+// among it.
 func (w *Swept) Failed() bool {
-	return slices.ContainsFunc(w.Ended, func(e Ended) bool { return !e.Done() })
+	return w.KeysLeft > 0 || slices.ContainsFunc(w.Ended, func(e Ended) bool { return !e.Done() })
 }
 
 // Sweep disposes of the sessions whose time is over or whose owner is gone, and
