@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -293,4 +294,44 @@ func TestCopyToNowhereLeavesTheSource(t *testing.T) {
 	if _, err := src.Append(t.Context(), ledger.Entry{Kind: ledger.Heartbeat}); err != nil {
 		t.Errorf("append after a copy that never began: %v", err)
 	}
+}
+
+// What others append while a ledger is verified is no fault of it.
+func TestVerifyWhileOthersAppend(t *testing.T) {
+	onBoth(t, func(t *testing.T, dsn string) {
+		l, other := open(t, dsn), open(t, dsn)
+		k := newKeys(t, l)
+		fillLedger(t, l, 2000)
+		checkpoint(t, l, signing(k))
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n, err := other.Append(t.Context(), anIntent(3))
+				if err == nil && i%2 == 0 {
+					_, err = other.Append(t.Context(), anOutcome(n, 3))
+				}
+				if err == nil && i%10 == 0 {
+					_, err = other.SealOff(t.Context(), ledger.Selection{Item: "id=1"}, false)
+				}
+				if err != nil && !errors.Is(err, ledger.ErrCopiesLeft) {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+		for range 30 {
+			if r := verify(t, l, ledger.Verification{Trust: k.Trust()}); r.Unaltered != ledger.Good {
+				t.Errorf("unaltered %s: %v", r.Unaltered, r.Faults)
+				break
+			}
+		}
+		close(stop)
+		<-done
+	})
 }

@@ -155,6 +155,7 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 	if err := s.readAll(ctx); err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
+	s.strays(ctx, tx)
 	s.readForks(ctx, tx)
 	t := s.buildTree(ctx, tx)
 	s.checkNotes(ctx, tx, t, notes)
@@ -304,12 +305,12 @@ func (s *verifier) readAll(ctx context.Context) error {
 	}
 	close(work)
 	wg.Wait()
-	s.strays(ctx)
 	return ctx.Err()
 }
 
-// strays looks for rows that lie where none may be.
-func (s *verifier) strays(ctx context.Context) {
+// strays looks for rows that lie where none may be, in the state that is verified:
+// what is appended meanwhile is of entries after it.
+func (s *verifier) strays(ctx context.Context, q querier) {
 	for _, t := range []struct{ table, where, text string }{
 		{"entries", "number < 1 OR number <= $1", "rows of entries that were pruned, or with a number below 1"},
 		{"leaves", "number < 1 OR number <= $1 OR number > $2", "leaves of no entry"},
@@ -321,7 +322,7 @@ func (s *verifier) strays(ctx context.Context) {
 			args = append(args, s.size)
 		}
 		var n int64
-		if err := s.l.read.QueryRowContext(ctx, "SELECT count(*) FROM "+t.table+" WHERE "+t.where, args...).Scan(&n); err != nil {
+		if err := q.QueryRowContext(ctx, "SELECT count(*) FROM "+t.table+" WHERE "+t.where, args...).Scan(&n); err != nil {
 			s.fault(0, t.table, "it cannot be read")
 		} else if n > 0 {
 			s.fault(0, t.table, "%d %s", n, t.text)
