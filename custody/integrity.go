@@ -226,7 +226,7 @@ func (v *verifier) give(r Checked) {
 		return
 	}
 	v.files++
-	if v.k.Progress != nil && (v.files%256 == 0 || r.Read > chunk) {
+	if v.k.Progress != nil && (v.files%256 == 0 || r.Read > 1<<20) {
 		v.k.Progress(v.files, max(v.all, v.files))
 	}
 }
@@ -336,6 +336,7 @@ func (v *verifier) unpaired(ctx context.Context, list []Sighting) error {
 // strangers reports untracked files; whether they belong to a scope cannot be
 // known, so that they are reported with every one.
 func (v *verifier) strangers(ctx context.Context) error {
+	var blind []error
 	for _, root := range v.k.Roots {
 		before := v.c.now().Add(-root.Grace)
 		if root.Grace == 0 {
@@ -346,8 +347,8 @@ func (v *verifier) strangers(ctx context.Context) error {
 			v.give(Checked{File: o.File, Verdict: Stranger})
 		}
 		if err != nil {
-			return fmt.Errorf("store %s: %w", root.Store, err)
+			blind = append(blind, fmt.Errorf("store %s: %w", root.Store, err))
 		}
 	}
-	return v.failed
+	return errors.Join(append(blind, v.failed)...)
 }

@@ -1,7 +1,9 @@
 package custody
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -81,14 +83,15 @@ func (c *Custody) Orphans(ctx context.Context, s Search) ([]Orphan, error) {
 		return list, err
 	}
 	list = append(list, work...)
+	var blind []error
 	for _, root := range s.Roots {
 		more, err := c.untracked(ctx, root.Store, c.now().Add(-root.Grace), s.Except)
 		list = append(list, more...)
 		if err != nil {
-			return list, fmt.Errorf("store %s: %w", root.Store, err)
+			blind = append(blind, fmt.Errorf("store %s: %w", root.Store, err))
 		}
 	}
-	return list, nil
+	return list, errors.Join(blind...)
 }
 
 // orphaned are the conditions on the cache of files that may be orphans: of those
@@ -163,12 +166,20 @@ func (c *Custody) unfinished(ctx context.Context, before time.Time) ([]Orphan, e
 	return list, nil
 }
 
+// errUnseen reports a store that could not be looked at.
+var errUnseen = errors.New("it could not be looked at")
+
 // untracked finds the regular files below a root that no operation made, last
 // written before an instant. It follows no link.
 func (c *Custody) untracked(ctx context.Context, name string, before time.Time, except func(string) bool) ([]Orphan, error) {
 	s, ok := c.store(name)
 	if !ok || s.Root == "" {
 		return nil, fmt.Errorf("it is not a store of files")
+	}
+	// Nothing is concluded from an empty directory where something else should be
+	// mounted: only the connector knows what that is.
+	if r := s.Connector.Probe(ctx, []connector.Locator{".epitaph"}); r[0].State == connector.Unknown {
+		return nil, fmt.Errorf("look at its root: %w", cmp.Or(pathless(r[0].Err), errUnseen))
 	}
 	var list []Orphan
 	err := filepath.WalkDir(s.Root, func(path string, d fs.DirEntry, err error) error {

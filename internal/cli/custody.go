@@ -50,8 +50,9 @@ type keeper struct {
 	// policy is nil beside --ledger; databases are those of its stores of rows.
 	policy    *policy.Policy
 	databases map[string]listed
-	// own are the paths that are Epitaph's and no application's.
-	own []string
+	// own are the paths that are Epitaph's and no application's, with what lies
+	// beside them under their name; exact are those without.
+	own, exact []string
 }
 
 func (k *keeper) Close() error {
@@ -63,9 +64,10 @@ func (k *keeper) Close() error {
 }
 
 // except reports the files of Epitaph itself: the ledger with all that lies
-// beside it, and the policy.
+// beside it, the policy with what no rule may take either, and the files by which a
+// store is known to be mounted, or paused.
 func (k *keeper) except(path string) bool {
-	return slices.ContainsFunc(k.own, func(own string) bool { return strings.HasPrefix(path, own) })
+	return slices.Contains(k.exact, path) || slices.ContainsFunc(k.own, func(own string) bool { return strings.HasPrefix(path, own) })
 }
 
 // name is a file as it may be shown: by the id of the operation that made it, or
@@ -179,10 +181,19 @@ func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (
 		}
 		return pauseFiles(pol, s)
 	})
+	for _, path := range ownFiles(pol) {
+		k.exact = append(k.exact, walked(path)...)
+	}
 	for i := range pol.Stores {
 		s := &pol.Stores[i]
+		for _, path := range pauseFiles(pol, s) {
+			k.exact = append(k.exact, walked(path)...)
+		}
 		switch s.Kind {
 		case policy.Files:
+			if s.Marker != "" {
+				k.exact = append(k.exact, walked(filepath.Join(pol.Resolve(s.Target), s.Marker))...)
+			}
 			o.Stores = append(o.Stores, custody.Store{Name: s.Name, Root: pol.Resolve(s.Target), Connector: st.byName[s.Name], Shared: s.Shared})
 		case policy.Objects:
 			content, _ := st.byName[s.Name].(custody.Content)
@@ -226,15 +237,18 @@ func (a *app) custodyLedger(ctx context.Context, dsn string, write bool, k *keep
 
 // keepOff makes a file one of Epitaph's own, under the name by which a walk
 // meets it.
-func (k *keeper) keepOff(path string) {
+func (k *keeper) keepOff(path string) { k.own = append(k.own, walked(path)...) }
+
+// walked is a path as a walk of its directory meets it.
+func walked(path string) []string {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return
+		return nil
 	}
 	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
 		abs = filepath.Join(dir, filepath.Base(abs))
 	}
-	k.own = append(k.own, abs)
+	return []string{abs}
 }
 
 // checkTracked refuses names of stores that are not stores of files here.

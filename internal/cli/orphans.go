@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -66,7 +67,9 @@ kind is left; 1 otherwise.`,
 					return err
 				}
 			}
-			if err := a.showOrphans(k, list, done, dispose, f.show); err != nil || blind == nil {
+			err = a.showOrphans(k, searched{list, done, dispose, f.show, blind == nil})
+			var found ended
+			if blind == nil || err != nil && !errors.As(err, &found) {
 				return err
 			}
 			return &problem{StatusPartly, "not every tracked store could be searched: " + cause(blind), []string{"what was found is above; nothing is known of the rest"}}
@@ -86,9 +89,19 @@ type orphanJSON struct {
 	fileJSON
 }
 
-func (a *app) showOrphans(k *keeper, list []custody.Orphan, done []custody.Sighting, disposed, show bool) error {
+// searched is what an orphans command found, and did.
+type searched struct {
+	list     []custody.Orphan
+	done     []custody.Sighting
+	disposed bool
+	show     bool // by path
+	complete bool // every tracked store was searched
+}
+
+func (a *app) showOrphans(k *keeper, s searched) error {
+	list, disposed, show := s.list, s.disposed, s.show
 	results := map[string]custody.Sighting{}
-	for _, s := range done {
+	for _, s := range s.done {
 		results[s.Path] = s
 	}
 	counts := map[string]int64{}
@@ -117,11 +130,12 @@ func (a *app) showOrphans(k *keeper, list []custody.Orphan, done []custody.Sight
 	}
 	switch {
 	case a.global.json:
-		if err := a.printJSON(map[string]any{"counts": counts, "left": left, "orphans": all}); err != nil {
+		if err := a.printJSON(map[string]any{"counts": counts, "left": left, "complete": s.complete, "orphans": all}); err != nil {
 			return err
 		}
-	case len(list) == 0:
+	case len(list) == 0 && s.complete:
 		p.linef("no orphans")
+	case len(list) == 0: // nothing is known
 	default:
 		var parts []string
 		for _, kind := range slices.Sorted(maps.Keys(counts)) {
