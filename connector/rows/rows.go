@@ -42,7 +42,10 @@
 // A claim is one transaction. It locks the root rows (those that somebody else
 // has locked are InUse, not waited for), looks at them again, and deletes them
 // with everything that hangs on them; see rehearse.go for the order. Erase
-// commits, and then looks from another connection.
+// commits, and then looks from another connection. When only some of the claimed
+// items go, the deletion is undone and done again for these, under the same
+// locks; but on SQLite with a WAL in a new transaction, in which they are judged
+// again: what another process did to one in between is its answer.
 //
 // [connector.Item.Values] are compared with those of today, and a difference
 // is Changed; an item whose Values are nil is not compared and gets no Kept.

@@ -154,11 +154,11 @@ func (c *Connector) read256(ctx context.Context, conn *sql.Conn, numbers []int64
 // rewrite passes the listed pages to f, in one write transaction, and writes
 // those back that f changed.
 func (c *Connector) rewrite(ctx context.Context, conn *sql.Conn, f func(n int64, page []byte) bool, list func() ([]int64, error)) (err error) {
-	// This may be much; it need not all be kept in memory until the commit.
+	// This may be much; it need not all be kept in memory until the commit. The
+	// next claim sets it again as it needs it.
 	if err = run(ctx, conn, "PRAGMA cache_spill = 1"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, run(context.WithoutCancel(ctx), conn, "PRAGMA cache_spill = 0")) }()
 	if err = run(ctx, conn, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
