@@ -47,7 +47,23 @@ func (l *Ledger) Checkpoint(ctx context.Context, s Signing) (proof.Signed, error
 	return l.checkpointAt(ctx, s, l.config.Clock())
 }
 
-func (l *Ledger) checkpointAt(ctx context.Context, s Signing, at time.Time) (proof.Signed, error) {
+// checkpointAt signs again where a pin or witness has a longer tree because
+// another process signed at the same time, and the ledger has grown since.
+func (l *Ledger) checkpointAt(ctx context.Context, s Signing, at time.Time) (signed proof.Signed, err error) {
+	const attempts = 4
+	for range attempts {
+		if signed, err = l.checkpointOnce(ctx, s, at); !errors.Is(err, ErrBehind) || signed.Note == nil {
+			break
+		}
+		var size int64
+		if l.read.QueryRowContext(ctx, sizeQuery).Scan(&size) != nil || size <= signed.Size {
+			break
+		}
+	}
+	return signed, err
+}
+
+func (l *Ledger) checkpointOnce(ctx context.Context, s Signing, at time.Time) (proof.Signed, error) {
 	signed, err := l.sign(ctx, s, at)
 	if err != nil {
 		return proof.Signed{}, fmt.Errorf("checkpoint: %w", err)

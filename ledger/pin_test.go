@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,4 +55,39 @@ func TestLinksStay(t *testing.T) {
 	if info, err := os.Lstat(away); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link is gone: %v, %v", info, err)
 	}
+}
+
+// Two hosts sign at once. The one whose checkpoint is the shorter signs again: that
+// the pin was faster is no fault of the ledger.
+func TestTwoHostsPinAtOnce(t *testing.T) {
+	t.Parallel()
+	dsn := "sqlite:" + filepath.Join(t.TempDir(), "l.db")
+	l, other := open(t, dsn), open(t, dsn)
+	k := newKeys(t, l)
+	shared := ledger.FilePin(filepath.Join(t.TempDir(), "pin"))
+	mustAppend(t, l, ledger.Entry{Kind: ledger.Heartbeat})
+	overtaken := 0
+	racing := racingPin{shared, func() {
+		if overtaken++; overtaken > 2 {
+			return
+		}
+		mustAppend(t, other, ledger.Entry{Kind: ledger.Heartbeat})
+		checkpoint(t, other, signing(k, shared))
+	}}
+	c, err := l.Checkpoint(t.Context(), signing(k, racing))
+	if err != nil || c.Size != 3 {
+		t.Errorf("the slower host: %d entries, %v; want 3", c.Size, err)
+	}
+	wantGood(t, verify(t, l, ledger.Verification{Trust: k.Trust(), Pins: []ledger.Pin{shared}}))
+}
+
+// racingPin lets another come first.
+type racingPin struct {
+	ledger.Pin
+	before func()
+}
+
+func (p racingPin) Put(ctx context.Context, note []byte) error {
+	p.before()
+	return p.Pin.Put(ctx, note)
 }
