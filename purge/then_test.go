@@ -2,10 +2,13 @@ package purge_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/connectortest"
@@ -422,4 +425,88 @@ func TestTogetherYieldsEachItemOnce(t *testing.T) {
 	for range p.Together("nothing", 8) {
 		t.Error("items of a rule that is not there")
 	}
+}
+
+// A random world in which records share blobs, purged on several workers by runs
+// that fail and die at random places, and at last by two that nothing disturbs.
+// Nobody else is at work. At the end a record is set if and only if none that it
+// hangs together with by shared blobs has to stay; a blob is gone if and only if
+// all that name it are set. And at no time does a record that is set name a blob
+// that is there.
+func TestModelThenShared(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newKeepingWorld(t)
+		defer w.ledger.Close()
+		w.stores["app"] = sharing{rowsLike{w.app}}
+		w.config.Workers = rapid.IntRange(1, 4).Draw(rt, "workers")
+		w.config.Batch = rapid.IntRange(1, 4).Draw(rt, "batch")
+		n := rapid.IntRange(2, 12).Draw(rt, "records")
+		names := make([][]string, n)
+		free := make([]bool, n)
+		for i := range n {
+			days := rapid.SampledFrom([]int{20, 20, 20, 20, 10}).Draw(rt, "days")
+			for range rapid.IntRange(0, 3).Draw(rt, "blobs") {
+				b := fmt.Sprint("b", rapid.IntRange(0, 2*n).Draw(rt, "blob"))
+				if !slices.Contains(names[i], b) {
+					names[i] = append(names[i], b)
+				}
+			}
+			at := w.record(i, days, names[i]...)
+			free[i] = days > 14
+			if rapid.IntRange(0, 9).Draw(rt, "held") == 0 {
+				w.change(w.app, at, func(r *connectortest.Record) { r.Held = true })
+				free[i] = false
+			}
+		}
+		honest := func() {
+			for i := range n {
+				r, _ := w.app.Get(connector.Locator(fmt.Sprintf("transcripts/%05d", i)))
+				for _, b := range names[i] {
+					if r.Set && w.disk.Has(blob(b)) {
+						rt.Fatalf("record %d says that its blobs are gone, and %s is there", i, b)
+					}
+				}
+			}
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "disturbed runs") {
+			disturbedRun(rt, t, w, w.plan("transcripts"))
+			w.now = w.now.Add(time.Minute)
+			honest()
+		}
+		for range 2 {
+			rep := w.mustRun(w.plan("transcripts"))
+			w.now = w.now.Add(time.Minute)
+			if rep.Errors() != 0 || rep.Incidents != 0 {
+				rt.Fatalf("an undisturbed run: %d errors, %d incidents", rep.Errors(), rep.Incidents)
+			}
+			honest()
+		}
+		// What hangs together with a record that stays, stays.
+		for changed := true; changed; {
+			changed = false
+			for i := range n {
+				for j := range n {
+					shares := slices.ContainsFunc(names[i], func(b string) bool { return slices.Contains(names[j], b) })
+					if shares && free[i] && !free[j] {
+						free[i], changed = false, true
+					}
+				}
+			}
+		}
+		for i := range n {
+			r, there := w.app.Get(connector.Locator(fmt.Sprintf("transcripts/%05d", i)))
+			if !there || r.Set != free[i] {
+				rt.Fatalf("record %d: there %v, set %v, want set %v; blobs %v", i, there, r.Set, free[i], names)
+			}
+			for _, b := range names[i] {
+				if w.disk.Has(blob(b)) == free[i] {
+					rt.Fatalf("blob %s of record %d: there %v", b, i, !free[i])
+				}
+			}
+		}
+		if w.open() != 0 {
+			rt.Fatal("an intent is open at the end")
+		}
+	})
 }
