@@ -60,7 +60,7 @@ Status: 0 done · 1 some items failed or are unknown · 2 usage or policy error 
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.global.policy, "policy", "", "policy `FILE` (default epitaph.yaml, or $EPITAPH_POLICY)")
-	f.BoolVar(&a.global.json, "json", false, "one JSON object on stdout, with stable names")
+	f.BoolVar(&a.global.json, "json", false, "one JSON object on stdout, with stable names; {error, hints, status} where there is no result")
 	f.BoolVar(&a.global.quiet, "quiet", false, "no progress and no remarks on stderr; problems only")
 	f.BoolVar(&a.global.noColor, "no-color", false, "no colour (also $NO_COLOR)")
 	f.StringVar(&a.global.log, "log", "", "write events as JSON lines to `FILE`, or - for stderr")
