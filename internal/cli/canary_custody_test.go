@@ -171,6 +171,16 @@ func (b *bird) trackAll() {
 	b.look("", 0, "track", "--abandon", id)
 	b.look("", 0, append([]string{"track", "--reserve", "nas_duckdb_created", data + "/nas/" + canary + "-2.duckdb"}, fields...)...)
 
+	// what goes to another host, and arrives there as something else
+	sent := strings.TrimSpace(b.look("", 0, append([]string{"track", "transfer_sent", name(4), "--to", "services", "--due", "0s"}, fields[:4]...)...))
+	b.look("", 2, "track", "--acknowledge", sent, name(5)) // not from here
+	here := b.env
+	b.env = append(slices.Clip(b.env), "EPITAPH_HOST=services")
+	b.look("", 2, "track", "--acknowledge", sent, data+"/nas/absent-"+canary)
+	b.look("", 1, "track", "--acknowledge", sent, b.write(data+"/nas/arrived-"+canary, "other"))
+	b.silent(1, "overdue")
+	b.env = here
+
 	lines := fmt.Sprintf(`{"action":"work_copy_created","path":%q,"due":"2h","scope":%q,"actor":%q,"meta":{%[3]q:%[3]q}}
 {"action":"work_copy_created","path":"absent-%[3]s"}
 {"action":"work_copy_created","path":%[3]s}
@@ -312,6 +322,13 @@ func TestNothingOfASessionComesOut(t *testing.T) {
 			t.Errorf("%v names nothing", args)
 		}
 	}
+	b.look(canary, 0, "session", "write", id, canary+"-written")
+	b.look(canary, -1, "session", "write", id, "../"+canary)
+	b.look(canary, -1, "session", "write", id, canary+"-written/"+canary)
+	if out := b.look("", 0, "session", "read", id, canary+"-written"); out != canary {
+		t.Errorf("it read %q", out)
+	}
+	b.look("", -1, "session", "read", id, "absent-"+canary)
 	b.look("", 1, "session", "files", "absent-"+canary)
 	b.look("", 0, "session", "remove", id, canary+".txt")
 	b.look("", 0, "session", "remove", id, "absent-"+canary)
