@@ -91,3 +91,35 @@ func (p racingPin) Put(ctx context.Context, note []byte) error {
 	p.before()
 	return p.Pin.Put(ctx, note)
 }
+
+// A checkpoint that is pinned while the ledger is being verified is of entries
+// after those that are looked at.
+func TestVerifyWhileOthersPin(t *testing.T) {
+	t.Parallel()
+	dsn := "sqlite:" + filepath.Join(t.TempDir(), "l.db")
+	l, other := open(t, dsn), open(t, dsn)
+	k := newKeys(t, l)
+	shared := ledger.FilePin(filepath.Join(t.TempDir(), "pin"))
+	mustAppend(t, l, ledger.Entry{Kind: ledger.Heartbeat})
+	checkpoint(t, l, signing(k, shared))
+	late := latePin{shared, func() {
+		mustAppend(t, other, ledger.Entry{Kind: ledger.Heartbeat})
+		checkpoint(t, other, signing(k, shared))
+	}}
+	r, err := l.Verify(t.Context(), ledger.Verification{Trust: k.Trust(), Pins: []ledger.Pin{late}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantGood(t, r)
+}
+
+// latePin is read right after another wrote to it.
+type latePin struct {
+	ledger.Pin
+	before func()
+}
+
+func (p latePin) Latest(ctx context.Context) ([]byte, error) {
+	p.before()
+	return p.Pin.Latest(ctx)
+}

@@ -131,6 +131,10 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 		v.Workers = runtime.GOMAXPROCS(0)
 	}
 	s := &verifier{l: l, v: v, opened: map[int64]int{}, closed: map[span]bool{}, prefix: map[int64][]tlog.Hash{}, clues: map[int64]*[32]byte{}}
+	notes, err := s.outside(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("verify: %w", err)
+	}
 	tx, err := l.snapshot(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
@@ -148,10 +152,7 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
 	s.report.Size, s.report.Minimum, s.report.Since = s.size, s.minimum, max(0, s.first*blockSize-s.minimum)
-	notes, err := s.collectNotes(ctx, tx)
-	if err != nil {
-		return Report{}, fmt.Errorf("verify: %w", err)
-	}
+	notes = s.collectNotes(ctx, tx, notes)
 	if err := s.readAll(ctx); err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
@@ -242,19 +243,9 @@ type outsideNote struct {
 	size    int64
 }
 
-// collectNotes reads the kept checkpoints and those outside, and remembers which
-// sizes lie within a block.
-func (s *verifier) collectNotes(ctx context.Context, q querier) (notes []outsideNote, err error) {
-	err = s.l.eachNote(ctx, q, func(id, size int64, note []byte) {
-		place := fmt.Sprintf("checkpoint %d", id)
-		if c, err := proof.Peek(note); err == nil && c.Size != size {
-			s.fault(0, place, "it is filed under the size %d and has %d", size, c.Size)
-		}
-		notes = append(notes, outsideNote{place: place, note: note})
-	})
-	if err != nil {
-		s.fault(0, "checkpoints", "they cannot be read")
-	}
+// outside reads the checkpoints outside of the ledger. It is called before the state
+// to verify is taken, so that none is of entries after that.
+func (s *verifier) outside(ctx context.Context) (notes []outsideNote, err error) {
 	for _, p := range s.v.Pins {
 		note, err := p.Latest(ctx)
 		if err != nil {
@@ -269,6 +260,22 @@ func (s *verifier) collectNotes(ctx context.Context, q querier) (notes []outside
 	for i, note := range s.v.Notes {
 		notes = append(notes, outsideNote{place: fmt.Sprintf("given checkpoint %d", i+1), note: note, outside: true})
 	}
+	return notes, nil
+}
+
+// collectNotes adds the kept checkpoints, and remembers which sizes lie within a
+// block.
+func (s *verifier) collectNotes(ctx context.Context, q querier, notes []outsideNote) []outsideNote {
+	err := s.l.eachNote(ctx, q, func(id, size int64, note []byte) {
+		place := fmt.Sprintf("checkpoint %d", id)
+		if c, err := proof.Peek(note); err == nil && c.Size != size {
+			s.fault(0, place, "it is filed under the size %d and has %d", size, c.Size)
+		}
+		notes = append(notes, outsideNote{place: place, note: note})
+	})
+	if err != nil {
+		s.fault(0, "checkpoints", "they cannot be read")
+	}
 	for i := range notes {
 		if c, err := proof.Peek(notes[i].note); err == nil {
 			notes[i].size = c.Size
@@ -278,7 +285,7 @@ func (s *verifier) collectNotes(ctx context.Context, q querier) (notes []outside
 		}
 	}
 	s.prefix[s.size] = nil
-	return notes, nil
+	return notes
 }
 
 // readAll reads the entries in parallel, some blocks at a time.
