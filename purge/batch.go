@@ -562,7 +562,7 @@ func settled(answer, now connector.Result, print connector.Fingerprint) connecto
 func (b *batch) eraseRoots(ctx context.Context, roots claim, index []int) {
 	var which []int
 	for k, i := range index {
-		if u := &b.units[i]; u.claimed && !u.out {
+		if u := &b.units[i]; u.claimed && !u.out && b.bare(u) {
 			u.erasing = true
 			which = append(which, k)
 		}

@@ -52,6 +52,21 @@ func (b *batch) keepTogether() {
 	}
 }
 
+// bare is the last word before a root goes or is set: one that is to say that its
+// parts are gone has none left, whatever was thought before. It drops the others.
+func (b *batch) bare(u *unit) bool {
+	if !b.keeps() {
+		return true
+	}
+	for j := range u.parts {
+		if p := &u.parts[j]; p.res.State != connector.Gone {
+			u.keep(p.res)
+			return false
+		}
+	}
+	return true
+}
+
 // rootSet says whose hand set a root that was to be set. We set it when all its
 // parts are gone, and only in an earlier run can it have been us.
 func (b *batch) rootSet(u *unit) connector.Result {
