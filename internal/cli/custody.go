@@ -174,6 +174,7 @@ func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (
 	}
 	k.close = append(k.close, st.Close)
 	k.policy, k.databases, o.Actions = pol, map[string]listed{}, pol.Custody.Actions
+	o.MostUntracked = pol.Limits.Items
 	o.Paused = a.pausedStore(func(name string) []string {
 		s, ok := pol.Store(name)
 		if !ok {
@@ -213,6 +214,12 @@ func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (
 }
 
 func (a *app) custodyLedger(ctx context.Context, dsn string, write bool, k *keeper, o *custody.Options) error {
+	if o.Host == "" {
+		var err error
+		if o.Host, err = a.hostName(""); err != nil {
+			return err
+		}
+	}
 	l, err := a.openLedgerAt(ctx, dsn, write)
 	if err != nil {
 		return err
