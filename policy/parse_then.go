@@ -143,6 +143,9 @@ func (p *parser) thenParts(f field, r *Rule) {
 		return
 	}
 	for i, l := range r.Links {
+		if r.LinkKinds[i] != "" {
+			p.add(pos(f.key), fmt.Sprintf("with then no row goes, so that there is none of %s to count by its kind", l.Table), "remove kind from that part")
+		}
 		named := slices.ContainsFunc(r.Parts, func(part Part) bool {
 			return slices.ContainsFunc(part.Want.Refs, func(ref connector.Ref) bool { return sameTable(ref.Table, l.Table) })
 		})

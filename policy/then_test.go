@@ -118,6 +118,7 @@ func TestThenErrors(t *testing.T) {
 		{parts, "", "10:5: then has no files or objects to wait for", "add parts", true},
 		{parts, "    parts:\n      - rows: app.recording\n        on: recording.id = transcript.recording_id\n", "13:5: then has no files or objects to wait for", "add parts", false},
 		{`      - files: "disk:{recording.path}"` + "\n", "", "14:5: with then no row goes, and no file or object is named by the part with the rows of recording", "a rule of its own", false},
+		{"- rows: app.recording", "- rows: app.recording\n        kind: recording", "16:5: with then no row goes, so that there is none of recording to count", "remove kind", false},
 		{"rows: app.transcript\n    anchor: {column: created_at, zone: UTC}\n" + parts, "files: \"disk:*\"\n    anchor: modified\n", "10:5: then keeps a row, and this rule takes files", "remove it", true},
 	} {
 		src := strings.Replace(keeping, c.old, c.new, 1)
