@@ -87,7 +87,7 @@ func TestAppendOnlyRoleOutlivesAnUpdate(t *testing.T) {
 	}
 	db := rawPostgres(t, dsn)
 	for _, q := range []string{
-		"DROP TABLE epitaph.clues", "ALTER TABLE epitaph.entries DROP COLUMN clued", "DELETE FROM epitaph.goose_db_version WHERE version_id = 2",
+		"DROP TABLE epitaph.clues", "ALTER TABLE epitaph.entries DROP COLUMN clued", "DELETE FROM epitaph.goose_db_version WHERE version_id >= 2",
 		"DROP ROLE IF EXISTS epitaph_old_writer", "CREATE ROLE epitaph_old_writer LOGIN", "GRANT USAGE ON SCHEMA epitaph TO epitaph_old_writer",
 		"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA epitaph TO epitaph_old_writer", "GRANT DELETE ON epitaph.open_intents TO epitaph_old_writer",
 	} {

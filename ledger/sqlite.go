@@ -23,7 +23,7 @@ var migrations embed.FS
 // schemaVersion is that of tables made now. oldestVersion can be read, and be
 // appended to by whoever may not change the tables.
 const (
-	schemaVersion = 2
+	schemaVersion = 3
 	oldestVersion = 1
 )
 
