@@ -67,11 +67,13 @@ func (sc *scan) segments(ctx context.Context) iter.Seq2[segment, error] {
 }
 
 // boundaries picks the ends of stretches from a page of common prefixes: one
-// for each of up to 64 prefixes, and for a page that is full one for 250.
+// for each of up to 16 prefixes, and for a page that is full one for 250. The end
+// of a stretch is seen on a page that mostly belongs to the next, so that more of
+// them cost more than they bring.
 func boundaries(p page) []string {
 	step := 250
 	if !p.more {
-		step = max(1, (len(p.prefixes)+63)/64)
+		step = max(1, (len(p.prefixes)+2*lanes-1)/(2*lanes))
 	}
 	var ends []string
 	for i := step - 1; i < len(p.prefixes); i += step {

@@ -177,7 +177,11 @@ func (c *Connector) look(ctx context.Context, b *bucket, keys []string, left int
 // walk lists from the first key on and settles as many keys as lie close
 // enough. It returns how many; a failure settles none that it did not see.
 func (c *Connector) walk(ctx context.Context, b *bucket, keys []string, out []sight, left int) (settled int, err error) {
-	l := listing{prefix: commonPrefix(keys), max: int32(min(fullPage, max(16, left+left/8)))}
+	t, err := c.traits(ctx, b)
+	if err != nil {
+		return 0, err
+	}
+	l := listing{prefix: commonPrefix(keys), max: pageFor(left)}
 	at := cursor{key: before(keys[0])}
 	if !strings.HasPrefix(at.key, l.prefix) {
 		at.key = ""
@@ -200,10 +204,11 @@ func (c *Connector) walk(ctx context.Context, b *bucket, keys []string, out []si
 				out[settled].add(e.version)
 			}
 		}
-		if !p.more {
+		last := settled == len(keys)-1
+		switch {
+		case !p.more, last && !t.versioned && !out[settled].empty(): // without versions there is no more under a key
 			return len(keys), nil
-		}
-		if settled == len(keys) {
+		case settled == len(keys):
 			return settled, nil
 		}
 		if settled-start < sparse && len(p.entries) >= min(200, int(l.max)) && l.max == fullPage || len(p.entries) == 0 {
@@ -214,9 +219,15 @@ func (c *Connector) walk(ctx context.Context, b *bucket, keys []string, out []si
 			clear(out[settled:])
 			return settled, err
 		}
-		l.max = min(fullPage, l.max*4)
+		if l.max = min(fullPage, l.max*4); left > 0 && settled > start {
+			// At the rate of this page. Often the last key alone is not passed yet.
+			l.max = pageFor((len(keys) - settled) * len(p.entries) / (settled - start))
+		}
 	}
 }
+
+// pageFor is how many entries to ask for where so many are expected.
+func pageFor(n int) int32 { return int32(min(fullPage, max(16, n+n/8))) }
 
 // outage reports a failure that has nothing to do with the key: asking for the
 // next one would only wait again.
