@@ -54,7 +54,8 @@ func (s *sqlite) open(ctx context.Context, create bool) (write, read *sql.DB, er
 		if err := s.create(); err != nil {
 			return nil, nil, err
 		}
-		write, err = sql.Open("sqlite", s.dsn("_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=secure_delete(ON)&_txlock=immediate"))
+		// What is undone within a statement is kept in memory: a temporary file would hold pages with texts.
+		write, err = sql.Open("sqlite", s.dsn("_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_txlock=immediate"))
 		if err != nil {
 			return nil, nil, err
 		}
