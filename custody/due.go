@@ -174,13 +174,21 @@ func (c *Custody) paused() map[string]bool {
 }
 
 // dispose erases those of the files that are there, and records what became of
-// all. Those that keep reports stay for now, and count no attempt.
+// all. Those that keep reports stay for now, and count no attempt, and so do those
+// that were tracked anew since they were listed.
 func (c *Custody) dispose(ctx context.Context, list []Sighting, keep func(*Sighting) bool) error {
+	if err := c.state.catchUp(ctx); err != nil {
+		return err
+	}
 	byStore := map[string][]int{}
 	var stays []bool
 	for i := range list {
 		s := &list[i]
-		stays = append(stays, s.State == connector.Present && keep(s))
+		taken, err := c.taken(ctx, &s.File)
+		if err != nil {
+			return err
+		}
+		stays = append(stays, s.State == connector.Present && (taken || keep(s)))
 		if stays[i] {
 			s.Reason = connector.InUse
 		} else if s.State == connector.Present {
@@ -223,7 +231,7 @@ func (c *Custody) dispose(ctx context.Context, list []Sighting, keep func(*Sight
 }
 
 func (c *Custody) disposal(store string) purge.Disposal {
-	return purge.Disposal{Rule: Rule, Kind: "file", Store: store, Facts: c.me.Facts()}
+	return purge.Disposal{Rule: Rule, Kind: "file", Store: store, Facts: append(c.me.Facts(), c.lifted()...)}
 }
 
 func (c *Custody) disposer() (*purge.Disposer, error) {

@@ -189,11 +189,14 @@ func (c *Custody) untracked(ctx context.Context, name string, before time.Time, 
 		if err != nil {
 			return err
 		}
+		if d.IsDir() && path != s.Root && slices.ContainsFunc(c.o.Stores, func(inner Store) bool { return inner.Root == path }) {
+			return fs.SkipDir // what lies there is the business of that store
+		}
 		if !d.Type().IsRegular() || except != nil && except(path) {
 			return nil
 		}
-		at := connector.Locator(strings.TrimPrefix(path, strings.TrimSuffix(s.Root, "/")+"/"))
-		known, err := c.state.knows(ctx, place{store: name, at: at, host: s.host})
+		at := connector.Locator(below(path, s.Root))
+		known, err := c.knows(ctx, path)
 		if err != nil || known {
 			return err
 		}
@@ -216,9 +219,13 @@ func (c *Custody) untracked(ctx context.Context, name string, before time.Time, 
 		seen[i] = list[i].Sighting
 	}
 	c.sight(ctx, seen)
+	former, e := c.former(ctx, len(list))
+	if e != nil {
+		return nil, e
+	}
 	kept := list[:0]
 	for i := range list {
-		if list[i].Sighting = seen[i]; seen[i].State != connector.Gone {
+		if list[i].Sighting = seen[i]; seen[i].State != connector.Gone && !former[seen[i].Path] {
 			kept = append(kept, list[i])
 		}
 	}
@@ -228,11 +235,68 @@ func (c *Custody) untracked(ctx context.Context, name string, before time.Time, 
 	return kept, nil
 }
 
+// below is a path below a root, or "" when it is not.
+func below(path, root string) string {
+	at, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/")+"/")
+	if !ok {
+		return ""
+	}
+	return at
+}
+
+// knows reports whether a path has a file that is not known to be gone, by
+// whichever store around it, or outside of all, it was tracked.
+func (c *Custody) knows(ctx context.Context, path string) (bool, error) {
+	known, err := c.state.knows(ctx, place{abs: path, host: c.o.Host})
+	for _, s := range c.o.Stores {
+		if at := below(path, s.Root); at != "" && s.Root != "" && !known && err == nil {
+			known, err = c.state.knows(ctx, place{store: s.Name, at: connector.Locator(at), host: s.host})
+		}
+	}
+	return known, err
+}
+
+// former returns the paths of files on this host that are tracked in a store which
+// has another name today, or another root. It reads the texts of all files, so that
+// it is not asked when there are no strangers.
+func (c *Custody) former(ctx context.Context, strangers int) (map[string]bool, error) {
+	paths := map[string]bool{}
+	if strangers == 0 {
+		return paths, nil
+	}
+	r := c.resolver()
+	for f, err := range c.filesBy(ctx, "since", "state < 3", nil) {
+		if err != nil {
+			return nil, err
+		}
+		p := f.event.place
+		if today := r.within(p.abs, false); p.abs != "" && !f.Elsewhere && (today.store != p.store || today.at != p.at) {
+			paths[p.abs] = true
+		}
+	}
+	return paths, nil
+}
+
 // knows reports whether the place has a file that is not known to be gone.
 func (p *projection) knows(ctx context.Context, at place) (bool, error) {
 	var n int
 	err := p.db.QueryRowContext(ctx, "SELECT count(*) FROM files WHERE key = ? AND state < 3", p.hash(p.identity(at))).Scan(&n)
 	return n > 0, err
+}
+
+// taken reports a file that was tracked anew since it was listed: it has another
+// owner or another due date.
+func (c *Custody) taken(ctx context.Context, f *File) (bool, error) {
+	if f.ID == "" {
+		return false, nil
+	}
+	rows, err := c.state.scan(ctx, "key = ?", "id", c.state.hash(c.state.identity(f.event.place)))
+	for i := range rows {
+		if r := &rows[i]; r.id.String() != f.ID || !fromMicros(r.due).Equal(f.Due) {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // Dispose erases the orphans of the first two kinds, through the purge protocol,
@@ -248,7 +312,7 @@ func (c *Custody) Dispose(ctx context.Context, orphans []Orphan) ([]Sighting, er
 	var list []Sighting
 	for _, o := range orphans {
 		if o.Kind == Untracked { // it may have been registered meanwhile
-			if known, err := c.state.knows(ctx, o.event.place); err != nil {
+			if known, err := c.knows(ctx, o.Path); err != nil {
 				return nil, err
 			} else if known {
 				continue
