@@ -51,6 +51,12 @@ type Options struct {
 	// Paused reports a store in which nothing is disposed of for now: its files stay,
 	// count no attempt, and are called InUse. Nil: none.
 	Paused func(store string) bool
+	// MostUntracked is the most untracked files that one Dispose takes: 10,000
+	// unless given, and negative for no limit. AnyLedger lets it take those of a
+	// store in which the ledger never tracked a file; else a ledger that was lost
+	// would make orphans of all.
+	MostUntracked int64
+	AnyLedger     bool
 	// Observe gets the events of disposals; nil for nobody.
 	Observe func(purge.Event)
 }

@@ -16,7 +16,7 @@ import (
 
 func (a *app) orphansCommand() *cobra.Command {
 	var f custodyFlags
-	var tracked []string
+	var tracked, allow []string
 	var older string
 	var dispose bool
 	cmd := &cobra.Command{
@@ -33,10 +33,13 @@ Tracked stores are those of --tracked, else those under custody: {tracked: …} 
 policy, each with its own grace; --older overrides it.
 
 An owner on another host or in another container is unknown, never taken for dead.
---dispose takes the first two kinds, through the purge protocol.
+--dispose takes the first two kinds, through the purge protocol. It stops before the
+first deletion when more untracked files would go than limits: {items: …} of the
+policy says, and when the ledger never tracked a file in a store: with the wrong
+ledger every file looks untracked. --allow items and --allow ledger lift that.
 
 Status: 0 when there are none, or all that --dispose takes are gone and no other
-kind is left; 1 otherwise.`,
+kind is left; 1 otherwise; 3 when --dispose was stopped.`,
 		Example: "  epitaph orphans --tracked scratch --older 4h\n  epitaph orphans --tracked scratch --dispose",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,8 +49,19 @@ kind is left; 1 otherwise.`,
 			if err != nil {
 				return err
 			}
+			for _, name := range allow {
+				if name != "items" && name != "ledger" {
+					return usage(fmt.Sprintf("--allow: unknown interlock %q", name), "it is items or ledger")
+				}
+			}
 			var o *custody.Options
-			k, err := a.openCustody(ctx, &f, dispose, func(got *custody.Options) { o = got })
+			k, err := a.openCustody(ctx, &f, dispose, func(got *custody.Options) {
+				o = got
+				o.AnyLedger = slices.Contains(allow, "ledger")
+				if slices.Contains(allow, "items") {
+					o.MostUntracked = -1
+				}
+			})
 			if err != nil {
 				return err
 			}
@@ -63,7 +77,12 @@ kind is left; 1 otherwise.`,
 			}
 			var done []custody.Sighting
 			if dispose {
-				if done, err = k.Dispose(ctx, list); err != nil {
+				var stop *custody.Interlock
+				done, err = k.Dispose(ctx, list)
+				if errors.As(err, &stop) {
+					return &problem{StatusInterlock, "stopped before the first deletion: " + stop.Error(), []string{stopHint(stop)}}
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -79,8 +98,16 @@ kind is left; 1 otherwise.`,
 	fl := cmd.Flags()
 	fl.StringSliceVar(&tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's)")
 	fl.StringVar(&older, "older", "4h", "leave alone what is younger than this `SPAN`")
+	fl.StringSliceVar(&allow, "allow", nil, "lift `INTERLOCKS` knowingly: items,ledger")
 	fl.BoolVar(&dispose, "dispose", false, "dispose of files with a dead owner and of untracked files")
 	return cmd
+}
+
+func stopHint(i *custody.Interlock) string {
+	if i.Store != "" {
+		return "is it the right ledger? then add --allow ledger"
+	}
+	return "look at the list without --dispose; then raise limits: {items: …} in the policy, or add --allow items"
 }
 
 type orphanJSON struct {
