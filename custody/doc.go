@@ -18,6 +18,13 @@
 // keyed hashes, and is brought up to date before each question: it may be behind,
 // or deleted, at any time.
 //
+// # Agreement
+//
+// An application mostly keeps a table of its files too. VerifyFiles reads it through
+// a [Lister], and compares every row with the tracked file at its path, and the
+// tracked files with the rows. Of what cannot be read, on either side, nothing is
+// concluded.
+//
 // # How a file dies
 //
 // Through the purge protocol, by package purge: an intent, a claim, the erasure,
