@@ -95,23 +95,47 @@ func (l *Ledger) checkPins(ctx context.Context, trust proof.Trust, pins []Pin) e
 		}
 		notes = append(notes, note)
 	}
-	_, err := l.behind(ctx, notes)
+	_, err := l.behind(ctx, trust, notes)
 	return err
+}
+
+// signedForks are those under which a checkpoint was signed, and those of this
+// process: that history was lost is said by whoever has the key, not by whoever can
+// write an entry. Without a trusted key all are believed.
+func (l *Ledger) signedForks(ctx context.Context, q querier, trust proof.Trust) ([]fork, error) {
+	forks, err := l.forks(ctx)
+	if err != nil || len(forks) == 0 || len(trust.Logs) == 0 {
+		return forks, err
+	}
+	note, c, err := l.lastHeld(ctx, q, forks)
+	if err != nil {
+		return nil, err
+	}
+	signed := int64(-1)
+	if note != nil {
+		if _, err := trust.WithoutQuorum().Open(note); err == nil {
+			signed, _ = proof.ForkNumber(l.name, c.Origin)
+		}
+	}
+	l.mu.Lock()
+	own := l.forked
+	l.mu.Unlock()
+	return slices.DeleteFunc(forks, func(f fork) bool { return f.generation > signed && f.number > own }), nil
 }
 
 // behind returns the longest checkpoint that the ledger does not contain and
 // no fork explains, with an error that says which it is. Its origin is the latest of
 // all such.
-func (l *Ledger) behind(ctx context.Context, notes [][]byte) (worst *proof.Checkpoint, err error) {
-	forks, err := l.forks(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (l *Ledger) behind(ctx context.Context, trust proof.Trust, notes [][]byte) (worst *proof.Checkpoint, err error) {
 	tx, err := l.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer tx.Rollback()
+	forks, err := l.signedForks(ctx, tx, trust)
+	if err != nil {
+		return nil, err
+	}
 	kept, _, err := l.lastHeld(ctx, tx, forks)
 	if err != nil {
 		return nil, err
@@ -187,7 +211,7 @@ func (l *Ledger) Fork(ctx context.Context, secrets ...Secret) (number int64, err
 			notes = append(notes, note)
 		}
 	}
-	lost, err := l.behind(ctx, notes)
+	lost, err := l.behind(ctx, l.config.Trust, notes)
 	if lost == nil {
 		if err == nil {
 			err = errors.New("the ledger agrees with every checkpoint; there is nothing to fork from")
@@ -205,7 +229,7 @@ func (l *Ledger) Fork(ctx context.Context, secrets ...Secret) (number int64, err
 	number, err = l.submit(ctx, &request{entries: []*prepared{p}, alone: true, despite: true, turn: make(chan bool, 1)})
 	if err == nil {
 		l.mu.Lock()
-		l.refusal = nil
+		l.refusal, l.forked = nil, number
 		l.mu.Unlock()
 	}
 	return number, err

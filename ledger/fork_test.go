@@ -240,3 +240,70 @@ type objects map[string][]byte
 
 func (o objects) Put(_ context.Context, key string, data []byte) error { o[key] = data; return nil }
 func (o objects) Get(_ context.Context, key string) ([]byte, error)    { return o[key], nil }
+
+// Whoever can write to the ledger, without its key, may cut off its end and write
+// that it was lost. Only the key's holder can say that.
+func TestAForkThatNobodySigned(t *testing.T) {
+	t.Parallel()
+	v := newVictim(t, 20)
+	pinned, err := v.pin.Latest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost, err := proof.Peek(pinned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{"DELETE FROM checkpoints WHERE size > 15", "DELETE FROM entries WHERE number > 15", "DELETE FROM sealed WHERE number > 15",
+		"DELETE FROM lookup WHERE number > 15", "DELETE FROM leaves WHERE number > 15", "DELETE FROM open_intents WHERE number > 15", "DELETE FROM clues WHERE number > 15"} {
+		mustExec(t, v.db, q)
+	}
+	thief, err := ledger.Open(t.Context(), "sqlite:"+v.path, ledger.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, thief, ledger.Entry{Kind: ledger.Forked, Facts: []ledger.Fact{
+		ledger.Int("lost_size", lost.Size), ledger.Hash("lost_root", lost.Root), ledger.Code("lost_origin", lost.Origin)}})
+	if err := thief.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := ledger.Config{Pins: []ledger.Pin{v.pin}, Trust: v.keys.Trust()}
+	l, err := ledger.Open(t.Context(), "sqlite:"+v.path, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if !errors.Is(l.Refusal(), ledger.ErrBehind) {
+		t.Errorf("refusal: %v, want ErrBehind", l.Refusal())
+	}
+	if _, err := l.Checkpoint(t.Context(), signing(v.keys, v.pin)); !errors.Is(err, ledger.ErrBehind) {
+		t.Errorf("checkpoint: %v, want ErrBehind", err)
+	}
+	// The holder of the key says what happened, and it goes on; a crash before that is
+	// signed leaves it refused, and it can be said again.
+	if _, err := l.Fork(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cut, err := ledger.Open(t.Context(), "sqlite:"+v.path, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cut.Close()
+	if !errors.Is(cut.Refusal(), ledger.ErrBehind) {
+		t.Errorf("before it is signed: %v, want ErrBehind", cut.Refusal())
+	}
+	if _, err := cut.Fork(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	checkpoint(t, cut, signing(v.keys, v.pin))
+	again, err := ledger.Open(t.Context(), "sqlite:"+v.path, c)
+	if err != nil || again.Refusal() != nil {
+		t.Fatalf("after it was signed: %v, %v", err, again.Refusal())
+	}
+	defer again.Close()
+	mustAppend(t, again, ledger.Entry{Kind: ledger.Heartbeat})
+	checkpoint(t, again, signing(v.keys, v.pin))
+	if r := verify(t, again, v.verification()); r.Complete != ledger.Good || len(r.Forks) != 3 {
+		t.Errorf("complete %s, forks %v, %v", r.Complete, r.Forks, r.Missing)
+	}
+}

@@ -55,6 +55,7 @@ type Ledger struct {
 	refusal  error            // why nothing may be appended
 	cosigned map[string]int64 // size each witness has seen
 	home     int64            // number of the entry that moved the ledger here
+	forked   int64            // number of the fork entry that this process wrote
 
 	tail  tail // owned by the one goroutine that flushes
 	stmts map[string]*sql.Stmt
