@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -156,7 +157,7 @@ func (a *app) showOverdue(ctx context.Context, k *keeper, show bool) error {
 			}
 			continue
 		}
-		p.linef("scope %s · host %s · %s: %s", orNone(g.Scope), orNone(g.Host), g.Action, g.counted())
+		p.linef("scope %s · host %s · %s: %s", plain(orNone(g.Scope)), plain(orNone(g.Host)), g.Action, g.counted())
 		for _, f := range of.files {
 			p.linef("  %s  due %s%s", k.label(f, show), instant(f.Due), p.red(remarks(f)))
 		}
@@ -195,6 +196,15 @@ func (g *groupJSON) counted() string {
 func orNone(s string) string {
 	if s == "" {
 		return "-"
+	}
+	return s
+}
+
+// plain is a text of an application as a line of ours may show it: in quotes where
+// it could pass for more than a text.
+func plain(s string) string {
+	if q := strconv.Quote(s); q != `"`+s+`"` {
+		return q
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -46,6 +47,12 @@ type recordJSON struct {
 	Due       *time.Time `json:"due,omitempty"`
 	Error     string     `json:"error,omitempty"`
 	ErrorType string     `json:"error_type,omitempty"`
+
+	From        string          `json:"from,omitempty"`
+	Type        string          `json:"type,omitempty"`
+	Purpose     string          `json:"purpose,omitempty"`
+	Transferred int64           `json:"transferred,omitempty"`
+	Meta        json.RawMessage `json:"meta,omitempty"`
 }
 
 // runHistory shows what was done with tracked files, and what became of them.
@@ -100,7 +107,8 @@ func (a *app) showHistory(ctx context.Context, k *keeper, w custody.Wanted) erro
 			continue
 		}
 		j := recordJSON{ID: r.ID, At: r.At, Action: r.Action, Stage: r.Stage, Path: r.Path, Scope: r.Scope, Actor: r.Actor, Host: r.Host, To: r.To, Role: r.Role,
-			Ref: r.Ref.String(), Seen: r.Seen.String(), Bytes: r.Bytes, Due: optional(r.Due), Error: r.Error, ErrorType: r.ErrorType}
+			Ref: r.Ref.String(), Seen: r.Seen.String(), Bytes: r.Bytes, Due: optional(r.Due), Error: r.Error, ErrorType: r.ErrorType,
+			From: r.From, Type: r.FileType, Purpose: r.Purpose, Transferred: r.Transferred, Meta: r.Meta}
 		if r.Kind != 0 {
 			j.Kind = r.Kind.String()
 		}

@@ -122,6 +122,7 @@ func (a *app) runTrack(ctx context.Context, f *trackFlags, args []string) error 
 	defer k.Close()
 	switch {
 	case f.batch:
+		f.Meta = op.Meta
 		return a.trackBatch(ctx, k, f)
 	case f.commit != "" || f.abandon != "":
 		return a.settleReservation(ctx, k, f)

@@ -178,6 +178,7 @@ func readOperation(line []byte, now time.Time, base *operation) (custody.Operati
 		return custody.Operation{}, &custody.Refused{Text: "the line is not UTF-8", Hint: "give a path with other bytes as an argument: epitaph track ACTION PATH"}
 	}
 	p := *base
+	p.Meta = nil // it would be decoded into the bytes of the flag's
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
@@ -191,6 +192,9 @@ func readOperation(line []byte, now time.Time, base *operation) (custody.Operati
 	}
 	if p.Action == "" {
 		return custody.Operation{}, &custody.Refused{Text: "it has no action", Hint: `write {"action": …, "path": …}`}
+	}
+	if p.Meta == nil {
+		p.Meta = base.Meta
 	}
 	return p.parse(now, nil)
 }

@@ -38,7 +38,7 @@ func (k *keeper) transferJSON(t *custody.Transfer, show bool) transferJSON {
 
 // transferRemarks says what a person should know of a transfer that is overdue.
 func transferRemarks(t *custody.Transfer) string {
-	s := ", not acknowledged by " + t.Made.To
+	s := ", not acknowledged by " + plain(t.Made.To)
 	if t.Differs > 0 {
 		s += ", " + count(t.Differs, "arrival") + " with other content"
 	}
