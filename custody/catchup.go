@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"io"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ import (
 type window struct {
 	p         *projection
 	tx        *sql.Tx
-	empty     bool // there is no file in the cache
+	stored    *keys // what may be in the cache; nil when that is not known
 	files     map[keyHash]*row
 	transfers map[opID]*transferRow
 	work      map[workKey]*workRow
@@ -45,12 +46,34 @@ type dayAction struct {
 	action string
 }
 
-func newWindow(ctx context.Context, p *projection, tx *sql.Tx) (*window, error) {
-	w := &window{p: p, tx: tx, files: map[keyHash]*row{}, transfers: map[opID]*transferRow{}, work: map[workKey]*workRow{}, daily: map[dayAction]int64{}}
-	var any bool
-	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM files)").Scan(&any)
-	w.empty = !any
-	return w, err
+func newWindow(p *projection, tx *sql.Tx, stored *keys) *window {
+	return &window{p: p, tx: tx, stored: stored, files: map[keyHash]*row{}, transfers: map[opID]*transferRow{}, work: map[workKey]*workRow{}, daily: map[dayAction]int64{}}
+}
+
+// keys is what may be in a cache that is being made: a Bloom filter, so that most
+// files that are new are not looked for. Keys are random, so that their parts are
+// hashes of them.
+type keys struct {
+	bits   [1 << 20]uint64
+	cursor int64 // up to which entry the cache has been made
+}
+
+func (k *keys) each(key *keyHash, visit func(word *uint64, bit uint64) bool) bool {
+	for i := 0; i < len(key); i += 4 {
+		at := binary.LittleEndian.Uint32(key[i:]) % (64 * uint32(len(k.bits)))
+		if !visit(&k.bits[at/64], 1<<(at%64)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *keys) add(key *keyHash) {
+	k.each(key, func(word *uint64, bit uint64) bool { *word |= bit; return true })
+}
+
+func (k *keys) may(key *keyHash) bool {
+	return k.each(key, func(word *uint64, bit uint64) bool { return *word&bit != 0 })
 }
 
 // digested is an entry as changes.
@@ -275,11 +298,10 @@ func (w *window) load(ctx context.Context, changes []change) error {
 	for i := range changes {
 		if c := &changes[i]; c.perFile() && w.files[c.key] == nil {
 			w.files[c.key] = &row{key: c.key}
-			missing = append(missing, c.key)
+			if w.stored == nil || w.stored.may(&c.key) {
+				missing = append(missing, c.key)
+			}
 		}
-	}
-	if w.empty || len(missing) == 0 {
-		return nil
 	}
 	slices.SortFunc(missing, func(a, b keyHash) int { return bytes.Compare(a[:], b[:]) })
 	for part := range slices.Chunk(missing, perSelect) {
@@ -303,6 +325,11 @@ func (w *window) write(ctx context.Context) error {
 	files := dirty(w.files, func(r *row) bool { return r.dirty }, func(a, b *row) int { return bytes.Compare(a.key[:], b.key[:]) })
 	if err := replace(ctx, w.tx, "files", rowColumns, files, func(r *row) opID { return r.stored }, (*row).values); err != nil {
 		return err
+	}
+	if w.stored != nil {
+		for _, r := range files {
+			w.stored.add(&r.key)
+		}
 	}
 	transfers := dirty(w.transfers, func(t *transferRow) bool { return t.dirty }, func(a, b *transferRow) int { return cmp.Compare(a.id, b.id) })
 	if err := replace(ctx, w.tx, "transfers", transferColumns, transfers, func(t *transferRow) opID { return t.stored }, (*transferRow).values); err != nil {

@@ -29,6 +29,7 @@ type projection struct {
 	common func(store string) bool // the same from every host
 	one    bool                    // there is one host, whatever its name
 	view   string                  // what the cache is a view of
+	window int                     // how many files are taken in between two commits
 }
 
 // projectionVersion is raised with every change of what the cache holds: one of
@@ -69,7 +70,7 @@ func openProjection(ctx context.Context, o *Options) (*projection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make cache: %w", pathless(err))
 	}
-	p := &projection{db: db, ledger: o.Ledger, host: o.Host, common: o.common, one: o.OneHost, view: "custody cache"}
+	p := &projection{db: db, ledger: o.Ledger, host: o.Host, common: o.common, one: o.OneHost, view: "custody cache", window: windowFiles}
 	if p.one {
 		p.view += " of one host"
 	}
@@ -132,8 +133,8 @@ var applied = []ledger.Kind{ledger.CustodyOperations, ledger.CustodyLooks, ledge
 
 // catchUp takes in what the ledger has and the cache has not.
 func (p *projection) catchUp(ctx context.Context) error {
-	for {
-		more, err := p.step(ctx)
+	for stored := (*keys)(nil); ; {
+		more, err := p.step(ctx, &stored)
 		if err != nil {
 			return fmt.Errorf("bring the state of tracked files up to date: %w", err)
 		}
@@ -143,8 +144,9 @@ func (p *projection) catchUp(ctx context.Context) error {
 	}
 }
 
-// step takes in some entries, in a transaction of its own.
-func (p *projection) step(ctx context.Context) (more bool, err error) {
+// step takes in some entries, in a transaction of its own. It keeps in stored what
+// it knows of a cache that is being made.
+func (p *projection) step(ctx context.Context, stored **keys) (more bool, err error) {
 	newest, _, err := p.ledger.Newest(ctx)
 	if err != nil {
 		return false, err
@@ -173,7 +175,15 @@ func (p *projection) step(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	last, more, forgotten, err := p.takeIn(ctx, tx, cursor, newest, built)
+	if fresh, err := p.fresh(ctx, tx); err != nil {
+		return false, err
+	} else if fresh && newest-cursor > perFilter {
+		*stored = &keys{}
+	} else if *stored != nil && (*stored).cursor != cursor {
+		*stored = nil // another process goes on with it too
+	}
+	w := newWindow(p, tx, *stored)
+	last, more, forgotten, err := w.takeIn(ctx, cursor, newest, built)
 	if err != nil {
 		return false, err
 	}
@@ -183,6 +193,9 @@ func (p *projection) step(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		return true, tx.Commit()
+	}
+	if *stored != nil {
+		(*stored).cursor = last
 	}
 	if err := setMeta(ctx, tx, "cursor", last); err != nil {
 		return false, err
@@ -206,17 +219,22 @@ func (p *projection) first(ctx context.Context, newest int64) (int64, error) {
 	return newest, nil
 }
 
+// perFilter is from how many entries on a cache that is made is worth a filter.
+const perFilter = 64
+
+// fresh reports that there is no file in the cache.
+func (p *projection) fresh(ctx context.Context, tx *sql.Tx) (is bool, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT NOT EXISTS (SELECT 1 FROM files)").Scan(&is)
+	return is, err
+}
+
 // takeIn takes in the entries after cursor, as many as a window holds. It returns
 // the last of them; forgotten reports that the cache holds what was destroyed.
-func (p *projection) takeIn(ctx context.Context, tx *sql.Tx, cursor, newest, built int64) (last int64, more, forgotten bool, err error) {
+func (w *window) takeIn(ctx context.Context, cursor, newest, built int64) (last int64, more, forgotten bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := newWindow(ctx, p, tx)
-	if err != nil {
-		return 0, false, false, err
-	}
 	last = newest
-	for d := range p.digest(ctx, cursor, newest) {
+	for d := range w.p.digest(ctx, cursor, newest) {
 		if d.err != nil {
 			return 0, false, false, d.err
 		}
@@ -226,7 +244,7 @@ func (p *projection) takeIn(ctx context.Context, tx *sql.Tx, cursor, newest, bui
 		if err := w.take(ctx, &d); err != nil {
 			return 0, false, false, err
 		}
-		if len(w.files)+len(w.work) >= windowFiles {
+		if len(w.files)+len(w.work) >= w.p.window {
 			last, more = d.number, d.number < newest
 			break
 		}
