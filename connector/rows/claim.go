@@ -64,10 +64,13 @@ func (c *Connector) Claim(ctx context.Context, q *connector.Query, items []conne
 		}
 		return nothing{}, out
 	}
-	// Where the server does not end a DELETE that runs too long (MySQL), or does
-	// not answer at all, this ends the claim.
-	ctx, cancel := context.WithTimeout(ctx, claimStatements*c.o.StatementTimeout)
-	defer cancel()
+	if c.d.lock() != "" { // else it waits for the one writer before it
+		// Where the server does not end a DELETE that runs too long (MySQL), or
+		// does not answer at all, this ends the claim.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, claimStatements*c.o.StatementTimeout)
+		defer cancel()
+	}
 	for n := 1; ; n++ {
 		cl := &claim{c: c, b: b, items: items, serial: c.d.lock() == "", now: c.o.Clock()}
 		err := cl.take(ctx)

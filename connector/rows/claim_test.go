@@ -404,3 +404,30 @@ func grep(t *testing.T, dir, text string) []string {
 	}
 	return found
 }
+
+// A claim on a database with one writer waits for its turn as long as it takes:
+// the parts of the claim before it may be far away.
+func TestClaimWaitsForTheWriter(t *testing.T) {
+	t.Parallel()
+	s := open(t, "sqlite")
+	q := s.recorder(6)
+	s.c = s.connect(rows.Options{StatementTimeout: 10 * time.Millisecond})
+	items := s.scan(q)
+	first, rs := s.c.Claim(s.ctx(), q, items[:1])
+	if reasons(rs)[0] != "present ELIGIBLE" {
+		t.Fatalf("claim: %v", reasons(rs))
+	}
+	got := make(chan []connector.Result, 1)
+	go func() {
+		cl, rs := s.c.Claim(s.ctx(), q, items[1:])
+		cl.Release() //nolint:errcheck // the results are what counts
+		got <- rs
+	}()
+	time.Sleep(500 * time.Millisecond)
+	if err := first.Release(); err != nil {
+		t.Error(err)
+	}
+	if d := cmp.Diff([]string{"present ELIGIBLE", "present ELIGIBLE"}, reasons(<-got)); d != "" {
+		t.Errorf("the claim that waited (-want +got):\n%s", d)
+	}
+}
