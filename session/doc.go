@@ -32,4 +32,11 @@
 // still has a file open keeps its data until it closes it; snapshots, backups
 // and the blocks of a disk are not spoken of. On tmpfs the data was in memory
 // (or swap) only.
+//
+// # Sealed sessions
+//
+// What is written into a sealed session is an age stream, with a key for each
+// session that is in the memory of this process, or in the keyring of the kernel:
+// for the processes of the user ([Store.Leave]) or for the programs that a thread
+// starts (Options.Lend). The key goes before the files do, and with the host.
 package session
