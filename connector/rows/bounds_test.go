@@ -43,7 +43,7 @@ func TestConditionWithoutEnd(t *testing.T) {
 	t.Parallel()
 	on(t, func(s *store) {
 		q := s.recorder(4)
-		c := s.connect(rows.Options{LookTimeout: 54 * time.Second}) // a trial takes 0.3 s
+		c := s.connect(rows.Options{LookTimeout: 3 * time.Minute}) // a trial takes a second
 		for _, cond := range endless[s.system] {
 			bad := *q
 			bad.Where = cond
@@ -52,10 +52,10 @@ func TestConditionWithoutEnd(t *testing.T) {
 			if err != nil {
 				s.Fatalf("Check: %v", err)
 			}
-			if got := faults(found); len(got) != 1 || got[0] != "where: the condition took longer than 300ms for the first 20 rows" {
+			if got := faults(found); len(got) != 1 || got[0] != "where: the condition took longer than 1s for the first 20 rows" {
 				s.Errorf("faults: %q", got)
 			}
-			if took := time.Since(start); took > 15*time.Second {
+			if took := time.Since(start); took > 25*time.Second {
 				s.Errorf("Check took %v", took)
 			}
 		}
@@ -93,7 +93,7 @@ func TestConditionWithoutEnd(t *testing.T) {
 				s.Errorf("Scan that was interrupted: %v", err)
 			}
 		}
-		if took := time.Since(start); took > 15*time.Second {
+		if took := time.Since(start); took > 25*time.Second {
 			s.Errorf("an interrupted Scan took %v", took)
 		}
 		if got := len(s.scan(q)); got != 2 {

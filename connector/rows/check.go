@@ -48,7 +48,7 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 
 // try lets the database plan a statement; a refusal is a fault of the subject.
 func (c *Connector) try(ctx context.Context, b *binding, s *stmt, subject, text, hint string) error {
-	err := c.readWithin(ctx, c.trial(), func(ctx context.Context, conn *sql.Conn) error {
+	err := c.readWithin(ctx, 10*c.trial(), func(ctx context.Context, conn *sql.Conn) error {
 		rows, err := conn.QueryContext(ctx, c.d.explain()+s.b.String(), s.args...)
 		if err != nil {
 			return err
