@@ -191,6 +191,25 @@ func TestKeyRotationGoesOn(t *testing.T) {
 	}
 }
 
+// An entry alone replaces no key: anybody who writes to the ledger can write it.
+func TestARotationThatNobodySigned(t *testing.T) {
+	l := open(t, "sqlite:"+filepath.Join(t.TempDir(), "l.db"))
+	k, thief := newKeys(t, l), newKeys(t, l)
+	fillLedger(t, l, 5)
+	checkpoint(t, l, signing(k))
+	mustAppend(t, l, ledger.Entry{Kind: ledger.KeyRotated, Facts: []ledger.Fact{
+		ledger.Code("key", thief.Signer.Key().String()), ledger.Code("retired", k.Signer.Key().String())}})
+	checkpoint(t, l, signing(k))
+	k2, _, err := l.RotateKey(t.Context(), k, newKeys(t, l).Signer, signing(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoint(t, l, signing(k2))
+	if _, err := l.Checkpoint(t.Context(), signing(k)); !errors.Is(err, ledger.ErrRetired) {
+		t.Errorf("the replaced key signed: %v", err)
+	}
+}
+
 // brokenPin takes nothing.
 type brokenPin struct{}
 

@@ -20,12 +20,15 @@ var ErrRetired = errors.New("the ledger's key was replaced by another")
 // where it was. s says where the checkpoint goes; its Signers and Trust are
 // filled in. A key that was replaced by another than next gives ErrRetired.
 func (l *Ledger) RotateKey(ctx context.Context, old *proof.Keys, next *proof.Signer, s Signing, secrets ...Secret) (*proof.Keys, proof.Signed, error) {
-	by, err := l.Successor(ctx, old.Signer.Key())
-	if err == nil && by != "" && by != next.Key().String() {
-		err = ErrRetired
+	_, said, err := l.successor(ctx, old.Signer.Key())
+	if err == nil && said != next.Key().String() {
+		var by string
+		if by, err = l.Replaced(ctx, old.Signer.Key()); err == nil && by != "" {
+			err = ErrRetired
+		}
 	}
 	now := l.config.Clock()
-	if err == nil && by == "" {
+	if err == nil && said != next.Key().String() {
 		_, err = l.Append(ctx, Entry{
 			At: now, Kind: KeyRotated, Secrets: secrets,
 			Facts: []Fact{Code("key", next.Key().String()), Code("retired", old.Signer.Key().String())},
@@ -43,26 +46,56 @@ func (l *Ledger) RotateKey(ctx context.Context, old *proof.Keys, next *proof.Sig
 	return keys, c, err
 }
 
-// Successor returns the public key that took the place of a key, as the newest
-// entry about it says; "" when none did.
-func (l *Ledger) Successor(ctx context.Context, key proof.Key) (string, error) {
+// successor returns the newest entry that says that another key took the place of
+// a key, and which; 0 when none does.
+func (l *Ledger) successor(ctx context.Context, key proof.Key) (number int64, next string, err error) {
 	for e, err := range l.Entries(ctx, Filter{Kinds: []Kind{KeyRotated}, Newest: true}) {
 		if err != nil {
-			return "", fmt.Errorf("read rotations of the key: %w", err)
+			return 0, "", fmt.Errorf("read rotations of the key: %w", err)
 		}
 		if was, _ := e.Code("retired"); was == key.String() {
-			next, _ := e.Code("key")
-			return next, nil
+			next, _ = e.Code("key")
+			return e.Number, next, nil
 		}
 	}
-	return "", nil
+	return 0, "", nil
+}
+
+// Replaced returns the public key that took the place of a key: an entry says so,
+// and a kept checkpoint over it is signed by both. "" when none did. An entry alone
+// can be written by anybody who writes to the ledger.
+func (l *Ledger) Replaced(ctx context.Context, key proof.Key) (string, error) {
+	number, by, err := l.successor(ctx, key)
+	if err != nil || number == 0 {
+		return "", err
+	}
+	next, err := proof.ParseKey(by)
+	if err != nil {
+		return "", nil // no key took its place
+	}
+	rows, err := l.read.QueryContext(ctx, "SELECT note FROM checkpoints WHERE size >= $1 AND octet_length(note) <= 65536 ORDER BY size, id LIMIT 100", number)
+	if err != nil {
+		return "", fmt.Errorf("read rotations of the key: %w", err)
+	}
+	defer rows.Close()
+	trust := proof.Trust{Logs: []proof.TrustedKey{{Key: key}, {Key: next}}}
+	for rows.Next() {
+		var note []byte
+		if err := rows.Scan(&note); err != nil {
+			return "", fmt.Errorf("read rotations of the key: %w", err)
+		}
+		if s, err := trust.Open(note); err == nil && len(s.By) == len(trust.Logs) {
+			return by, nil
+		}
+	}
+	return "", rows.Err()
 }
 
 // inUse refuses to sign with a key that was replaced, but in the checkpoint that
 // its successor signs too.
 func (l *Ledger) inUse(ctx context.Context, signers []*proof.Signer) error {
 	for _, s := range signers {
-		by, err := l.Successor(ctx, s.Key())
+		by, err := l.Replaced(ctx, s.Key())
 		if err != nil {
 			return err
 		}

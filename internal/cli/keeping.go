@@ -233,7 +233,7 @@ func (a *app) openKept(ctx context.Context, k *keeping, how access) (*ledger.Led
 		return nil, errors.Join(usage("the key "+k.keyPath+" is that of another ledger; nothing was done", "move it away and make one: epitaph key new"), l.Close())
 	}
 	if k.keys != nil && how != rotate {
-		by, err := l.Successor(ctx, k.keys.Signer.Key())
+		by, err := l.Replaced(ctx, k.keys.Signer.Key())
 		if err == nil && by != "" {
 			err = replaced(k)
 		}

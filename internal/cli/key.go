@@ -197,7 +197,7 @@ func (a *app) rotateKey(ctx context.Context, k *keeping, l *ledger.Ledger, reaso
 	if k.keys == nil {
 		return noKey(k)
 	}
-	by, err := l.Successor(ctx, k.keys.Signer.Key())
+	by, err := l.Replaced(ctx, k.keys.Signer.Key())
 	if err != nil {
 		return err
 	}
