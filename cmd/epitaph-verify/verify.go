@@ -96,6 +96,9 @@ func parseArgs(args []string) (trust proof.Trust, path string, err error) {
 			return trust, "", err
 		}
 	}
+	if len(trust.Logs) == 0 {
+		return trust, "", errors.New("none of the keys is that of a ledger")
+	}
 	trust.Quorum = max(trust.Quorum, quorum)
 	if trust.Quorum > len(trust.Witnesses) {
 		return trust, "", fmt.Errorf("%d witnesses are asked for, and the keys of %d are known", trust.Quorum, len(trust.Witnesses))
