@@ -141,7 +141,10 @@ type change struct {
 	made *row  // with makes and completes
 	gone bool  // with leaves: and it was seen to be
 	work string
-	of   opID  // the transfer, with answers, objects and settles
+	of   opID // the transfer, with answers, objects and settles
+	// upTo is the last operation that was known to whoever looked, erased or gave his
+	// word: a file that was made at the same place since then is another. 0: no limit.
+	upTo opID
 	due  int64 // with sends
 	move bool  // with sends
 }
@@ -164,16 +167,16 @@ type changeReader struct {
 func (cr *changeReader) operation(list []change, e *ledger.Entry, n int64, ev *event) []change {
 	c := change{key: cr.hash(cr.p.identity(ev.place)), id: newID(e.Number, n), at: micros(e.At)}
 	if e.Kind == ledger.CustodyWord {
-		if c.deed = byWord; ev.To != "" {
-			c.deed, c.of = settles, idNamed(ev.answers)
+		if c.deed, c.upTo = byWord, idNamed(ev.answers); ev.To != "" {
+			c.deed, c.of = settles, c.upTo
 		}
 		return append(list, c)
 	}
 	switch {
 	case ev.stage == seen:
-		c.deed = looked
+		c.deed, c.upTo = looked, idNamed(ev.answers)
 	case ev.stage == attempt:
-		c.deed = tried
+		c.deed, c.upTo = tried, idNamed(ev.answers)
 	case ev.kind == Started:
 		c.deed, c.work, c.at = begins, ev.work, micros(ev.At)
 	case ev.kind == Completed, ev.kind == Failed:
@@ -186,7 +189,9 @@ func (cr *changeReader) operation(list []change, e *ledger.Entry, n int64, ev *e
 		c.deed, c.made = completes, cr.made(c.id, c.key, ev)
 		c.made.required, c.made.due = false, 0
 	case ev.kind.Ends(), ev.stage == abandoned:
-		c.deed, c.gone = leaves, ev.state == connector.Gone
+		if c.deed, c.gone = leaves, ev.state == connector.Gone; ev.stage == abandoned {
+			c.upTo = idNamed(ev.answers)
+		}
 	case ev.kind.Makes():
 		c.deed, c.made = makes, cr.made(c.id, c.key, ev)
 	}
@@ -226,6 +231,9 @@ func (cr *changeReader) made(id opID, key keyHash, ev *event) *row {
 
 // file changes the state of a file; its state is 0 when there was none.
 func (r *row) change(c *change) {
+	if c.upTo != 0 && r.id > c.upTo {
+		return
+	}
 	switch c.deed {
 	case looked:
 		r.end(c.at, Looked)

@@ -163,7 +163,7 @@ func (cr *changeReader) outcome(ctx context.Context, e *ledger.Entry, d *digeste
 			if s != ledger.Gone || store == "" {
 				return
 			}
-			c := change{deed: looked, at: micros(e.At)}
+			c := change{deed: looked, at: micros(e.At), upTo: newID(e.Refers, 1<<placeBits-1)}
 			if reason == string(connector.Erasure) {
 				c.deed = erased
 			}

@@ -34,7 +34,7 @@ type projection struct {
 
 // projectionVersion is raised with every change of what the cache holds: one of
 // another version is made anew.
-const projectionVersion = "2"
+const projectionVersion = "3"
 
 const projectionTables = `
 DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS transfers; DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS daily;

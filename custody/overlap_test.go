@@ -1,0 +1,83 @@
+package custody_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/epitaph/epitaph/custody"
+	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/purge"
+)
+
+// interposed is a ledger that has something done once, just before an entry of a
+// kind is written.
+type interposed struct {
+	purge.Ledger
+	kind ledger.Kind
+	do   func()
+}
+
+func (l *interposed) Append(ctx context.Context, es ...ledger.Entry) (int64, error) {
+	if l.do != nil && slices.ContainsFunc(es, func(e ledger.Entry) bool { return e.Kind == l.kind }) {
+		do := l.do
+		l.do = nil
+		do()
+	}
+	return l.Ledger.Append(ctx, es...)
+}
+
+// What was seen or erased is the file that was there then. One that is made at the
+// same path before that is written down is another, and stays due.
+func TestMadeAnewBeforeItIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		kind ledger.Kind
+		act  func(w *world, path, id string) error
+	}{
+		"erased": {ledger.Outcome, func(w *world, _, _ string) error {
+			_, err := w.Run(t.Context(), custody.Cleanup{})
+			return err
+		}},
+		"seen to be gone": {ledger.CustodyLooks, func(w *world, path, _ string) error {
+			w.remove(path)
+			_, err := w.Verify(t.Context())
+			return err
+		}},
+		"confirmed": {ledger.CustodyWord, func(w *world, path, id string) error {
+			w.remove(path)
+			_, err := w.Confirm(t.Context(), id, "jones")
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			path := w.write("a", "x")
+			id := w.track(custody.Operation{Action: work, Path: path, Due: w.now.Add(-time.Minute)}).ID
+			other := w.open()
+			l := &interposed{Ledger: w.ledger, kind: c.kind}
+			l.do = func() {
+				rs, err := other.Track(t.Context(), custody.Operation{Action: work, Path: w.write("a", "another"), Due: w.now.Add(-time.Second)})
+				if err != nil || rs[0].Err != nil {
+					t.Error(err, rs)
+				}
+			}
+			w.o.Ledger = l
+			w.Custody = w.open()
+			if err := c.act(w, path, id); err != nil {
+				t.Fatal(err)
+			}
+			if l.do != nil || !w.exists(path) {
+				t.Fatal("it was not made anew")
+			}
+			if got := w.overdue(); got != "a" {
+				t.Errorf("overdue: %q, and the file is there", got)
+			}
+			if got := w.results(w.Run(t.Context(), custody.Cleanup{})); got != "a gone GONE" || w.overdue() != "" {
+				t.Errorf("then %q, overdue %q", got, w.overdue())
+			}
+		})
+	}
+}
