@@ -92,7 +92,7 @@ func compile(pattern string) (re *regexp.Regexp, stars []bool, err error) {
 		last := i == len(elements)-1
 		switch {
 		case element == "" || element == "." || element == "..":
-			return nil, nil, errors.New("has an element that is empty, . or ..")
+			return nil, nil, errors.New("has an element that is empty or only dots")
 		case element == "**" && !last:
 			b.WriteString(`((?:[^/]+/)*)`)
 			stars = append(stars, true)
