@@ -236,14 +236,18 @@ func (v *voice) say(level slog.Level, name EventName, fields ...field) {
 func itemFields(l Ledger, s *plan.RuleSummary, it *connector.Item, now time.Time) []field {
 	fields := make([]field, 0, 10)
 	fields = append(fields, text("rule", code(s.Rule)))
-	age := int64(now.Sub(it.Anchor) / (24 * time.Hour))
+	age := "age_days"
 	switch s.Kind {
 	case "record":
-		fields = append(fields, text("record_id", idOf(l, it.ID, string(it.Locator))), num("age_days", age))
+		fields = append(fields, text("record_id", idOf(l, it.ID, string(it.Locator))))
 	case "export":
-		fields = append(fields, text("item_id", idOf(l, it.ID, string(it.Locator))), num("file_age_days", age))
+		age = "file_age_days"
+		fields = append(fields, text("item_id", idOf(l, it.ID, string(it.Locator))))
 	default:
-		fields = append(fields, text("kind", code(s.Kind)), text("item_id", idOf(l, it.ID, string(it.Locator))), num("age_days", age))
+		fields = append(fields, text("kind", code(s.Kind)), text("item_id", idOf(l, it.ID, string(it.Locator))))
+	}
+	if !it.Anchor.IsZero() { // what is disposed of on request has no age that counts
+		fields = append(fields, num(age, int64(now.Sub(it.Anchor)/(24*time.Hour))))
 	}
 	return fields
 }

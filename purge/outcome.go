@@ -233,7 +233,11 @@ func (b *batch) tell(of *batch) {
 		fields := itemFields(b.c.Ledger, b.sum, &u.it.Item, now)
 		switch {
 		case u.res.State == connector.Gone && u.res.Reason == connector.Erasure:
-			b.voice.say(slog.LevelInfo, names.purged, append(fields, text("reason", "retention_expired"), num("files_deleted", u.filesGone()))...)
+			why := safe("retention_expired")
+			if u.it.Anchor.IsZero() {
+				why = "disposed"
+			}
+			b.voice.say(slog.LevelInfo, names.purged, append(fields, text("reason", why), num("files_deleted", u.filesGone()))...)
 		case u.done() && u.res.Reason == connector.Set:
 			b.voice.say(slog.LevelInfo, names.set, append(fields, text("reason", "retention_expired"), num("files_deleted", u.filesGone()))...)
 		case u.res.State == connector.Gone || !u.failed():
