@@ -355,7 +355,12 @@ func TestMariaDBStatements(t *testing.T) {
 	if on, any := count(`foreign_key_checks *= *1`), count(`foreign_key_checks`); on != any {
 		t.Errorf("%d of %d statements about foreign_key_checks set it to 1: every one must", on, any)
 	}
-	for _, never := range []string{`unique_checks`, `\bOFFSET\b`, `LIMIT \d+ *,`, `^ *LOCK `, `FLUSH `, `^ *SET +GLOBAL`, `sql_log_bin`, `TRUNCATE`, `\bDROP\b`, `\bALTER\b`} {
+	// What only one of MariaDB and MySQL knows stands in a comment that the other passes over.
+	only := regexp.MustCompile(`/\*(M!|!5)[^*]*\*/`)
+	for i := range sent {
+		sent[i] = only.ReplaceAllString(sent[i], "")
+	}
+	for _, never := range []string{`max_statement_time`, `max_execution_time`, `\bRETURNING\b`, `SET +STATEMENT`, `unique_checks`, `\bOFFSET\b`, `LIMIT \d+ *,`, `^ *LOCK `, `FLUSH `, `^ *SET +GLOBAL`, `sql_log_bin`, `TRUNCATE`, `\bDROP\b`, `\bALTER\b`} {
 		if n := count(never); n > 0 {
 			t.Errorf("%d statements like %q", n, never)
 		}
