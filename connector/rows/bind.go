@@ -438,7 +438,15 @@ func (b *binding) bindPair(cat *catalog, subject string, i int, t *table, on con
 		}
 	}
 	c, e := b.column(subject, ot, own.Column), b.column(subject, et, other.Column)
-	return pair{c, from, e}, c != nil && e != nil
+	if c == nil || e == nil {
+		return pair{}, false
+	}
+	if b.d.lossy(c, e) {
+		b.fault(subject, fmt.Sprintf("%s.%s is of type %s and %s.%s of type %s: values that differ would be called equal", ot.full(), c.name, c.typ, et.full(), e.name, e.typ),
+			"equate columns of the same type")
+		return pair{}, false
+	}
+	return pair{c, from, e}, true
 }
 
 // chain is the list of hops that leads to link k, with places in that list.

@@ -80,6 +80,9 @@ type dialect interface {
 	unhold(ctx context.Context, c *sql.Conn) error
 	// exact reports that two columns spell equal keys alike.
 	exact(a, b *column) bool
+	// lossy reports that the server would compare the columns, without a word,
+	// by something else than their values.
+	lossy(a, b *column) bool
 	// rowByRow reports that a blocking edge is checked at each row that a
 	// statement deletes, not at its end.
 	rowByRow() bool

@@ -222,10 +222,28 @@ func (mysqlDialect) anchor(c *column) anchorKind {
 	return notAnchor
 }
 
-func (mysqlDialect) isJSON(c *column) bool { return c.typ == "json" }
+func (mysqlDialect) isJSON(c *column) bool { return c.typ == "json" || c.json }
 func (mysqlDialect) isID(c *column) bool   { return isInt(c.typ) || c.typ == "uuid" }
 func (mysqlDialect) exact(a, b *column) bool {
 	return isInt(a.typ) && isInt(b.typ)
+}
+
+// lossy: a text compared with a number is read as a float of 53 bits up to the
+// first character that is no digit, and one compared with a date as a date.
+func (mysqlDialect) lossy(a, b *column) bool {
+	class := func(c *column) string {
+		base, _, _ := strings.Cut(c.typ, " ")
+		switch {
+		case isInt(base), oneOf(base, "decimal", "bit", "year"):
+			return "exact"
+		case oneOf(base, "float", "double"):
+			return "float"
+		case oneOf(base, "date", "datetime", "timestamp", "time"):
+			return "time"
+		}
+		return "text"
+	}
+	return class(a) != class(b)
 }
 
 func (mysqlDialect) strayAnchor(expr string, kind anchorKind) string {

@@ -43,6 +43,11 @@ func (d mysqlDialect) catalog(ctx context.Context, q querier) (*catalog, error) 
 			return nil, err
 		}
 	}
+	if server.mariaDB {
+		if err := d.jsonColumns(ctx, q, byName); err != nil {
+			return nil, err
+		}
+	}
 	keys, err := d.foreignKeys(ctx, q, byName)
 	if err != nil {
 		return nil, err
@@ -70,6 +75,21 @@ func (d mysqlDialect) columns(ctx context.Context, q querier, byName map[[2]stri
 			t.columns = append(t.columns, c)
 			return nil
 		})
+}
+
+// jsonColumns marks the columns that MariaDB keeps as LONGTEXT with a check of
+// the column's own name, which is what it makes of the type JSON.
+func (d mysqlDialect) jsonColumns(ctx context.Context, q querier, byName map[[2]string]*table) error {
+	return newStmt(d, `SELECT constraint_schema, table_name, constraint_name FROM information_schema.check_constraints
+		WHERE LOWER(check_clause) = LOWER(CONCAT('json_valid(', CHAR(96), constraint_name, CHAR(96), ')'))`).each(ctx, q, 3, func(row []any) error {
+		if t := tableOf(row, byName); t != nil {
+			name, _ := asText(row[2])
+			if c := t.column(name); c != nil {
+				c.json = true
+			}
+		}
+		return nil
+	})
 }
 
 // indexes reads the B-trees; a column of which only a prefix is indexed, and an

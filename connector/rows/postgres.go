@@ -116,15 +116,16 @@ func (d postgresDialect) jsonIn(s *stmt, expr string, c *column, path []string, 
 		doc += "::jsonb"
 	}
 	if len(path) == 0 && c.typ == "jsonb" {
-		// An index of the GIN kind can answer this. Numbers are not seen by ?|.
-		s.add("(", doc, " ?| ", s.arg(texts), "::text[] OR jsonb_path_exists(", doc, ", '$[*] ? (@.type() == \"number\")'))")
+		// An index of the GIN kind can answer this. Numbers are not seen by ?|, nor
+		// what lies deeper, where no element should be.
+		s.add("(", doc, " ?| ", s.arg(texts), "::text[] OR jsonb_path_exists(", doc, ", '$[*].type() ? (@ != \"string\" && @ != \"null\")'))")
 		return true
 	}
 	if len(path) > 0 {
 		doc = "(" + doc + " #> " + s.arg(path) + "::text[])"
 	}
-	s.add("EXISTS (SELECT 1 FROM jsonb_array_elements_text(CASE WHEN jsonb_typeof(", doc, ") = 'array' THEN ", doc,
-		" ELSE '[]' END) AS e(v) WHERE e.v = ANY(", s.arg(texts), "::text[]))")
+	s.add("EXISTS (SELECT 1 FROM jsonb_array_elements(CASE WHEN jsonb_typeof(", doc, ") = 'array' THEN ", doc,
+		" ELSE jsonb_build_array(", doc, ") END) AS e(v) WHERE (e.v #>> '{}') = ANY(", s.arg(texts), "::text[]) OR jsonb_typeof(e.v) IN ('array', 'object'))")
 	return true
 }
 
@@ -170,6 +171,8 @@ func (postgresDialect) explain() string      { return "EXPLAIN " }
 func (postgresDialect) lock() string         { return " FOR UPDATE SKIP LOCKED" }
 func (postgresDialect) deferredUnseen() bool { return false }
 func (postgresDialect) rowByRow() bool       { return false }
+
+func (postgresDialect) lossy(_, _ *column) bool { return false } // it refuses
 
 func (postgresDialect) exact(a, b *column) bool {
 	integer := func(t string) bool { return t == "smallint" || t == "integer" || t == "bigint" }

@@ -34,6 +34,8 @@ type column struct {
 	// generated says that it cannot be set, where the planning of an UPDATE does
 	// not say so (MySQL).
 	generated bool
+	// json says that it was declared as JSON where its type does not (MariaDB).
+	json bool
 }
 
 // index is an index over plain columns; an expression is a nil column.

@@ -2,6 +2,9 @@ package rows
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 
@@ -50,9 +53,13 @@ func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connecto
 	for i := range want.looks {
 		l := &want.looks[i]
 		err := cl.b.lookStmt(l, asked, kin).each(ctx, cl.conn, len(l.exprs), func(v []any) error {
-			ts, err := tuples(l.refs, func(r ref) any { return v[r.at] })
+			get := func(r ref) any { return v[r.at] }
+			ts, err := tuples(l.refs, get)
 			if err != nil {
-				return nil // a row whose JSON cannot be read names nothing
+				for n, t := range asked {
+					found[n] = found[n] || mayName(l.refs, get, t)
+				}
+				return nil
 			}
 			for _, t := range ts {
 				if n := tupleName(t); asked[n] != nil {
@@ -66,6 +73,45 @@ func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connecto
 		}
 	}
 	return found, nil
+}
+
+// mayName reports that a row of which some JSON cannot be read as it should be may
+// name the thing: it has each value, at whatever place of the document.
+func mayName(refs []ref, get func(ref) any, t connector.Tuple) bool {
+	for i, r := range refs {
+		text, _ := asText(get(r))
+		if plain := !r.each && len(r.path) == 0; plain && text != t[i] || !plain && !stands(text, t[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// stands reports that a text or number of the document is the value. What follows
+// a fault of the document is searched as it is written.
+func stands(document, value string) bool {
+	dec := json.NewDecoder(strings.NewReader(document))
+	dec.UseNumber()
+	for {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return false
+		}
+		if err != nil {
+			quoted, _ := json.Marshal(value)
+			return strings.Contains(document, value) || strings.Contains(document, string(quoted[1:len(quoted)-1]))
+		}
+		switch token := token.(type) {
+		case string:
+			if token == value {
+				return true
+			}
+		case json.Number:
+			if token.String() == value {
+				return true
+			}
+		}
+	}
 }
 
 // keep finds out, for each want, which tuples of the rehearsed rows must stay.

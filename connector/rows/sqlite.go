@@ -178,9 +178,10 @@ func (d sqliteDialect) jsonIn(s *stmt, expr string, c *column, path []string, te
 		}
 		at += `."` + p + `"`
 	}
-	s.add("EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(", expr, ") THEN ", expr, " ELSE '[]' END, ", s.arg(at), ") AS e WHERE ")
+	s.add("(NOT json_valid(", expr, ") OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(", expr, ") THEN ", expr, " ELSE '[]' END, ", s.arg(at),
+		") AS e WHERE e.type IN ('array', 'object') OR ")
 	d.keyIn(s, []string{"CAST(e.value AS TEXT)"}, []*column{c}, textKeys(texts))
-	s.add(")")
+	s.add("))")
 	return true
 }
 
@@ -308,6 +309,8 @@ func (sqliteDialect) unhold(context.Context, *sql.Conn) error               { re
 func (sqliteDialect) mayDelete(context.Context, querier, *table) (bool, error) {
 	return true, nil
 }
+
+func (sqliteDialect) lossy(_, _ *column) bool { return false } // a text is a number only as a whole
 
 func (sqliteDialect) exact(a, b *column) bool {
 	return affinity(a.typ) == "INTEGER" && affinity(b.typ) == "INTEGER"
