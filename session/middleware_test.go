@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -212,7 +213,8 @@ func TestMiddlewareAndHijack(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	var got endings
-	srv := httptest.NewServer(b.store().Middleware(session.Uploads{Ended: got.add})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var complaints strings.Builder // of the server: a panic is one
+	srv := httptest.NewUnstartedServer(b.store().Middleware(session.Uploads{Ended: got.add})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x, _ := session.From(r.Context())
 		b.write(x, "note.txt", "taken over")
 		c, buffered, err := http.NewResponseController(w).Hijack()
@@ -230,6 +232,8 @@ func TestMiddlewareAndHijack(t *testing.T) {
 			t.Error(err)
 		}
 	})))
+	srv.Config.ErrorLog = log.New(&complaints, "", 0)
+	srv.Start()
 	c, err := net.Dial("tcp", srv.Listener.Addr().String())
 	b.must(err)
 	_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
@@ -251,4 +255,7 @@ func TestMiddlewareAndHijack(t *testing.T) {
 		t.Fatalf("%d ended", len(got.all))
 	}
 	b.ended(got.all[0], "gone GONE: 1 gone, 0 left, 0 unknown")
+	if complaints.Len() > 0 {
+		t.Errorf("the server says: %.300s", complaints.String())
+	}
 }
