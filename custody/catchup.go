@@ -384,7 +384,7 @@ func replace[V any](ctx context.Context, tx *sql.Tx, table, columns string, list
 	}
 	one := "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
 	var whole *sql.Stmt
-	args := make([]any, 0, perStatement*20)
+	args := make([]any, 0, perStatement*10)
 	for part := range slices.Chunk(list, perStatement) {
 		args = args[:0]
 		for _, v := range part {

@@ -40,9 +40,7 @@ const projectionTables = `
 DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS transfers; DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS daily;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, since INTEGER NOT NULL, state INTEGER NOT NULL,
-	at INTEGER NOT NULL, scope BLOB, pid INTEGER NOT NULL, print TEXT NOT NULL, size INTEGER NOT NULL, sha BLOB,
-	required INTEGER NOT NULL, due INTEGER NOT NULL, scheduled INTEGER NOT NULL, attempts INTEGER NOT NULL, tried INTEGER NOT NULL,
-	incident INTEGER NOT NULL, said INTEGER NOT NULL, ended INTEGER NOT NULL, how INTEGER NOT NULL);
+	at INTEGER NOT NULL, scope BLOB, required INTEGER NOT NULL, due INTEGER NOT NULL, ended INTEGER NOT NULL, rest BLOB NOT NULL);
 -- Whoever asks by one of these says literally what it is limited to.
 CREATE INDEX files_due ON files (due) WHERE state < 3 AND due > 0;
 CREATE INDEX files_required ON files (at) WHERE state < 3 AND required = 1;

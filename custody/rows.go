@@ -1,8 +1,11 @@
 package custody
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"encoding/binary"
+	"errors"
 )
 
 // querier is the cache, or a transaction on it.
@@ -26,10 +29,12 @@ func (p *projection) rows(ctx context.Context, q querier, where, order string, a
 	var list []row
 	for rs.Next() {
 		var r row
-		var key sql.RawBytes
-		if err := rs.Scan(&r.id, &key, &r.since, &r.state, &r.at, &r.scope, &r.pid, &r.print, &r.size, &r.sha, &r.required,
-			&r.due, &r.scheduled, &r.attempts, &r.tried, &r.incident, &r.said, &r.ended, &r.how); err != nil {
+		var key, rest sql.RawBytes
+		if err := rs.Scan(&r.id, &key, &r.since, &r.state, &r.at, &r.scope, &r.required, &r.due, &r.ended, &rest); err != nil {
 			return nil, err
+		}
+		if !r.unpack(rest) {
+			return nil, errors.New("the cache of tracked files is damaged: delete it")
 		}
 		copy(r.key[:], key)
 		r.stored = r.id
@@ -39,8 +44,43 @@ func (p *projection) rows(ctx context.Context, q querier, where, order string, a
 }
 
 func (r *row) values(to []any) []any {
-	return append(to, int64(r.id), r.key[:], int64(r.since), int64(r.state), r.at, r.scope, r.pid, r.print, r.size, r.sha, r.required,
-		r.due, r.scheduled, r.attempts, r.tried, r.incident, r.said, r.ended, int64(r.how))
+	return append(to, int64(r.id), r.key[:], int64(r.since), int64(r.state), r.at, r.scope, r.required, r.due, r.ended, r.pack())
+}
+
+// pack writes what is not asked by.
+func (r *row) pack() []byte {
+	b := make([]byte, 0, 16+len(r.sha)+len(r.print))
+	flag := byte(0)
+	if r.incident {
+		flag = 1
+	}
+	b = append(b, byte(r.how), flag, byte(len(r.sha)))
+	b = append(b, r.sha...)
+	for _, n := range []int64{r.pid, r.size, r.scheduled, r.attempts, r.tried, r.said} {
+		b = binary.AppendVarint(b, n)
+	}
+	return append(b, r.print...)
+}
+
+// unpack reads what pack wrote.
+func (r *row) unpack(b []byte) bool {
+	if len(b) < 3 || len(b) < 3+int(b[2]) {
+		return false
+	}
+	r.how, r.incident = Ending(b[0]), b[1] == 1
+	if n := int(b[2]); n > 0 {
+		r.sha = bytes.Clone(b[3 : 3+n])
+	}
+	b = b[3+int(b[2]):]
+	for _, to := range []*int64{&r.pid, &r.size, &r.scheduled, &r.attempts, &r.tried, &r.said} {
+		v, n := binary.Varint(b)
+		if n <= 0 {
+			return false
+		}
+		*to, b = v, b[n:]
+	}
+	r.print = string(b)
+	return true
 }
 
 func (t *transferRow) values(to []any) []any {
