@@ -335,3 +335,23 @@ func TestVerifyWhileOthersAppend(t *testing.T) {
 		<-done
 	})
 }
+
+// A ledger that is signed every minute has many checkpoints: the signatures of all
+// are checked, and the one that is bad is named.
+func TestManyCheckpoints(t *testing.T) {
+	t.Parallel()
+	v := newVictim(t, 20)
+	const n = 400
+	for range n {
+		mustAppend(t, v.Ledger, ledger.Entry{Kind: ledger.Heartbeat})
+		checkpoint(t, v.Ledger, signing(v.keys, v.pin))
+	}
+	if r := verify(t, v.Ledger, v.verification()); r.Checkpoints != n+2 {
+		t.Errorf("%d checkpoints agree, want %d", r.Checkpoints, n+2)
+	}
+	mustExec(t, v.db, "UPDATE checkpoints SET note = replace(note, '\u2014 ', '\u2014 x') WHERE id = 300")
+	r := v.verifyDamaged(t)
+	if len(r.Faults) != 1 || r.Faults[0].Place != "checkpoint 300" || r.Checkpoints != n+1 {
+		t.Errorf("%d agree, faults %v", r.Checkpoints, r.Faults)
+	}
+}

@@ -205,7 +205,9 @@ type ObjectStore interface {
 }
 
 // ObjectPin keeps the newest checkpoint of each origin as an object. A bucket
-// with object lock and versions keeps all of them.
+// with object lock and versions keeps all of them. Object stores have no lock: of
+// two processes that pin at the very same time the shorter checkpoint may stay,
+// until the next one is pinned.
 func ObjectPin(store ObjectStore, key string) Pin { return objectPin{store, key} }
 
 type objectPin struct {

@@ -241,6 +241,8 @@ type outsideNote struct {
 	note    []byte
 	outside bool // not kept in the ledger itself
 	size    int64
+	signed  proof.Signed // as it was opened
+	err     error
 }
 
 // outside reads the checkpoints outside of the ledger. It is called before the state

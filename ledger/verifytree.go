@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -144,6 +146,7 @@ func (s *verifier) checkNotes(ctx context.Context, q querier, t *tree, notes []o
 		s.report.Root, _ = t.root(s.size)
 	}
 	forks := s.forksFound()
+	s.openAll(ctx, notes)
 	for _, n := range notes {
 		err := s.checkNote(t, &n, forks, treeReader{ctx, q})
 		switch {
@@ -212,7 +215,7 @@ func (s *verifier) forksFound() []fork {
 }
 
 func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork, kept treeReader) error {
-	signed, err := s.open(n)
+	signed, err := n.signed, n.err
 	if err != nil {
 		return err
 	}
@@ -264,6 +267,21 @@ func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork, kept treeRea
 		s.report.CompleteTo, s.report.CompleteAt, s.report.Witnesses = c.Size, signed.At, signed.Witnesses
 	}
 	return nil
+}
+
+// openAll checks the signatures of all checkpoints, of which a ledger that is signed
+// every minute has many.
+func (s *verifier) openAll(ctx context.Context, notes []outsideNote) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(s.v.Workers, len(notes)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(notes)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				notes[i].signed, notes[i].err = s.open(&notes[i])
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // open checks the signatures. Without any trusted key, a kept checkpoint is only
