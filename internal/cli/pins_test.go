@@ -175,6 +175,14 @@ func TestCheckpointsGoEverywhere(t *testing.T) {
 	if !strings.Contains(out, "Complete:  yes, up to checkpoint 11 of ") || !strings.Contains(out, ", cosigned by 1") {
 		t.Errorf("got %s", out)
 	}
+	// A place from which the checkpoint is gone is no place that agrees.
+	kept := p.read("other/e.checkpoint")
+	must(t, os.Remove(filepath.Join(p.dir, "other/e.checkpoint")))
+	out, _ = p.run(1, "verify", "ledger")
+	if !strings.Contains(out, "Complete:  unknown, up to checkpoint 11 by some pins, and there is nothing in: file 2\n") {
+		t.Errorf("got %s", out)
+	}
+	must(t, os.WriteFile(filepath.Join(p.dir, "other/e.checkpoint"), []byte(kept), 0o600))
 	if trust, _ := p.run(0, "key", "show"); !strings.Contains(trust, "\nwitness witness.example/w+") || !strings.Contains(trust, "\nquorum 1\n") {
 		t.Errorf("the trust file: got %s", trust)
 	}
