@@ -43,6 +43,7 @@ type listing struct {
 type cursor struct {
 	key, version string
 	token        string // opaque; of a listing of current objects
+	last         string // the last key of the page before, empty for the first page
 }
 
 // entry is one version under its key.
@@ -93,8 +94,12 @@ func (c *Connector) listPage(ctx context.Context, b *bucket, l listing, from cur
 	if err != nil {
 		return page{}, err
 	}
-	p.stuck = p.more && (p.next == cursor{} || p.next == from || p.next.key != "" && p.next.key < from.key)
-	return p, p.check(l)
+	at := cursor{key: from.key, version: from.version, token: from.token}
+	p.stuck = p.more && (p.next == cursor{} || p.next == at || p.next.key != "" && p.next.key < from.key)
+	if p.next.last = from.last; len(p.entries) > 0 {
+		p.next.last = p.entries[len(p.entries)-1].key
+	}
+	return p, p.check(l, from)
 }
 
 // following is where the next page begins, for a reader that needs it.
@@ -106,7 +111,10 @@ func (p page) following() (cursor, error) {
 }
 
 // check holds the page against the contract of a listing.
-func (p page) check(l listing) error {
+func (p page) check(l listing, from cursor) error {
+	if len(p.entries) > 0 && p.entries[0].key < from.last {
+		return errOrder
+	}
 	for i, e := range p.entries {
 		if !strings.HasPrefix(e.key, l.prefix) {
 			return errStrange

@@ -152,6 +152,11 @@ func (c *Connector) look(ctx context.Context, b *bucket, keys []string, left int
 		if len(keys)-i >= 4 {
 			var err error
 			n, err = c.walk(ctx, b, keys[i:], out[i:], left)
+			if errors.Is(err, errOrder) { // what was passed as absent may come later
+				clear(out)
+				c.eachKey(ctx, b, keys, out)
+				break
+			}
 			if err != nil && outage(err) {
 				for j := i + n; j < len(keys); j++ {
 					out[j] = sight{err: err}
@@ -177,10 +182,6 @@ func (c *Connector) look(ctx context.Context, b *bucket, keys []string, left int
 // walk lists from the first key on and settles as many keys as lie close
 // enough. It returns how many; a failure settles none that it did not see.
 func (c *Connector) walk(ctx context.Context, b *bucket, keys []string, out []sight, left int) (settled int, err error) {
-	t, err := c.traits(ctx, b)
-	if err != nil {
-		return 0, err
-	}
 	l := listing{prefix: commonPrefix(keys), max: pageFor(left)}
 	at := cursor{key: before(keys[0])}
 	if !strings.HasPrefix(at.key, l.prefix) {
@@ -204,11 +205,10 @@ func (c *Connector) walk(ctx context.Context, b *bucket, keys []string, out []si
 				out[settled].add(e.version)
 			}
 		}
-		last := settled == len(keys)-1
-		switch {
-		case !p.more, last && !t.versioned && !out[settled].empty(): // without versions there is no more under a key
+		if !p.more {
 			return len(keys), nil
-		case settled == len(keys):
+		}
+		if settled == len(keys) {
 			return settled, nil
 		}
 		if settled-start < sparse && len(p.entries) >= min(200, int(l.max)) && l.max == fullPage || len(p.entries) == 0 {

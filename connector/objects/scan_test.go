@@ -194,6 +194,42 @@ func TestRepeatingMarkerEnds(t *testing.T) {
 	}
 }
 
+// TestOrderAcrossPages: a second page that goes back to before the first. What it
+// lists there was passed as absent.
+func TestOrderAcrossPages(t *testing.T) {
+	t.Parallel()
+	for _, versioned := range []bool{false, true} {
+		o := testserver.S3Options{}
+		root, item, marker, next := "ListBucketResult", "Contents", "continuation-token", "<NextContinuationToken>k4</NextContinuationToken>"
+		if versioned {
+			o.Versioning = "Enabled"
+			root, item, marker, next = "ListVersionsResult", "Version", "version-id-marker", "<NextKeyMarker>k4</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker>"
+		}
+		s, n := spoiled(t, testserver.S3(t, o))
+		pages := [2][]string{{"k2", "k3", "k4"}, {"k1", "k5"}}
+		n.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+			if !isList(r) || r.URL.Query().Has("uploads") {
+				return false
+			}
+			i, more := 0, next
+			if r.URL.Query().Has(marker) {
+				i, more = 1, ""
+			}
+			fmt.Fprintf(w, "<%s><IsTruncated>%t</IsTruncated>%s", root, i == 0, more)
+			for _, k := range pages[i] {
+				fmt.Fprintf(w, `<%s><Key>%s</Key><VersionId>v</VersionId><ETag>"e"</ETag><Size>1</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></%[1]s>`, item, k)
+			}
+			fmt.Fprintf(w, "</%s>", root)
+			return true
+		})
+		for i, r := range s.probe("k1", "k2", "k3", "k4", "k5") {
+			if r.State == connector.Gone {
+				t.Errorf("versioned %t: k%d is called gone: %v", versioned, i+1, r)
+			}
+		}
+	}
+}
+
 func TestAnchors(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
