@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"hash"
 	"time"
@@ -204,7 +205,7 @@ func (cr *changeReader) operation(list []change, e *ledger.Entry, n int64, ev *e
 	case ev.To != "":
 		list = append(list, change{deed: sends, key: c.key, id: c.id, at: c.at, due: micros(ev.Due), move: ev.kind == Left})
 	case ev.stage == acknowledged:
-		list = append(list, change{deed: answers, key: c.key, id: c.id, at: c.at, of: idNamed(ev.answers)})
+		list = append(list, change{deed: answers, key: c.key, id: c.id, at: c.at, of: idNamed(ev.answers), made: &row{sha: ev.Hash[:]}})
 	case ev.stage == differing:
 		list = append(list, change{deed: objects, key: c.key, id: c.id, at: c.at, of: idNamed(ev.answers)})
 	}
@@ -309,12 +310,14 @@ func (t *transferRow) change(c *change) (release bool) {
 	return false
 }
 
-// release makes a file due that went to another host, which has it now.
-func (r *row) release(at int64) {
-	if r.open() {
-		if r.required, r.dirty = true, true; r.due == 0 || r.due > at {
-			r.due = at
-		}
+// release makes a file due that went to another host, which has it now. One that
+// was made at its path since then stays as it is, unless it is the same content.
+func (r *row) release(c *change) {
+	if !r.open() || r.id > c.of && !bytes.Equal(r.sha, c.made.sha) {
+		return
+	}
+	if r.required, r.dirty = true, true; r.due == 0 || r.due > c.at {
+		r.due = c.at
 	}
 }
 

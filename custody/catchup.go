@@ -285,7 +285,7 @@ func (w *window) answer(ctx context.Context, c *change) error {
 	if err := w.load(ctx, []change{{deed: looked, key: t.source}}); err != nil {
 		return err
 	}
-	w.files[t.source].release(c.at)
+	w.files[t.source].release(c)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package custody_test
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -79,5 +80,29 @@ func TestMadeAnewBeforeItIsWrittenDown(t *testing.T) {
 				t.Errorf("then %q, overdue %q", got, w.overdue())
 			}
 		})
+	}
+}
+
+// What a host has received releases the file that was sent, and not one that was
+// made at its path since then, with other content: nobody else has that.
+func TestMadeAnewAfterItWasSent(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[string]string{"newer": "", "first": "a gone GONE"} {
+		web, services := twoHosts(t, "sqlite:"+filepath.Join(t.TempDir(), "epitaph.db"))
+		id := web.send("transfer_moved", "a", "first", custody.Operation{})
+		again := custody.Operation{Action: "nas_raw_created", Path: web.write("a", content)}
+		var err error
+		if again.Hash, again.Size, err = web.Digest(t.Context(), again.Path); err != nil {
+			t.Fatal(err)
+		}
+		web.track(again)
+		got, err := services.Acknowledge(t.Context(), id, custody.Operation{Path: services.write("b", "first")})
+		if err != nil || !got.Agrees {
+			t.Fatalf("%+v %v", got, err)
+		}
+		web.now = web.now.Add(time.Minute)
+		if got := web.results(web.Run(t.Context(), custody.Cleanup{})); got != want {
+			t.Errorf("%s: disposed of %q, want %q", content, got, want)
+		}
 	}
 }
