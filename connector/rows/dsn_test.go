@@ -9,6 +9,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/rows"
+	"github.com/epitaph/epitaph/internal/testserver"
 )
 
 func TestOpenReadsDSNs(t *testing.T) {
@@ -42,6 +43,47 @@ func TestOpenReadsDSNs(t *testing.T) {
 		} else if strings.Contains(err.Error(), "geheim") {
 			t.Errorf("%q: the error repeats the password: %v", dsn, err)
 		}
+	}
+}
+
+// A DSN that asks for encryption in the words of another driver must not be
+// answered with a connection in the clear.
+func TestEncryptionIsNotPassedOver(t *testing.T) {
+	t.Parallel()
+	plain := testserver.MariaDB(t) // speaks no TLS
+	for param, refused := range map[string]string{
+		"ssl_mode=REQUIRED": "", "ssl-mode=VERIFY_CA": "", "sslmode=verify_identity": "", "tls=true": "", "ssl=true": "", "ssl_mode=required": "",
+		"ssl_ca=/etc/ssl/ca.pem": "ssl_ca", "ssl_verify_cert=true": "ssl_verify_cert", "ssl_mode=geheim": "ssl_mode", "tls=geheim": "cannot read",
+	} {
+		c, err := rows.Open(context.Background(), plain+"&"+param, rows.Options{})
+		if refused != "" {
+			if err == nil || !strings.Contains(err.Error(), refused) || strings.Contains(err.Error(), "geheim") {
+				t.Errorf("%s: got error %v, want one with %s", param, err, refused)
+			}
+			if err == nil {
+				c.Close()
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", param, err)
+			continue
+		}
+		if _, err := c.Check(context.Background(), query("absent")); err == nil {
+			t.Errorf("%s: the connection is in the clear", param)
+		}
+		c.Close()
+	}
+	for _, param := range []string{"ssl_mode=DISABLED", "charset=utf8mb4", "ssl=false", "ssl_mode=PREFERRED"} {
+		c, err := rows.Open(context.Background(), plain+"&"+param, rows.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", param, err)
+			continue
+		}
+		if _, err := c.Check(context.Background(), query("absent")); err != nil {
+			t.Errorf("%s: %v", param, err)
+		}
+		c.Close()
 	}
 }
 

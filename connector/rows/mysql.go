@@ -61,10 +61,8 @@ func mysqlConfig(target string) (*mysql.Config, error) {
 	if socket := q.Get("unix_socket"); socket != "" {
 		cfg.Net, cfg.Addr = "unix", socket
 	}
-	for _, name := range []string{"tls", "ssl"} {
-		if v := q.Get(name); v != "" {
-			cfg.TLSConfig = v
-		}
+	if cfg.TLSConfig, err = mysqlTLS(q); err != nil {
+		return nil, err
 	}
 	cfg.Logger = &mysql.NopLogger{}
 	cfg.Collation = "utf8mb4_general_ci"
@@ -79,6 +77,36 @@ func mysqlConfig(target string) (*mysql.Config, error) {
 		"sql_safe_updates":   "0",
 	}
 	return cfg, nil
+}
+
+// mysqlTLS reads how the connection is encrypted, in the words of Go's driver or of
+// MySQL's own programs. A wish that cannot be met is an error, which repeats no
+// value: else passwords and rows would travel in the clear.
+func mysqlTLS(q url.Values) (mode string, err error) {
+	for name := range q {
+		switch word := strings.ToLower(strings.ReplaceAll(name, "-", "_")); {
+		case word == "tls", word == "ssl":
+			if v := q.Get(name); v != "" {
+				mode = v
+			}
+		case word == "ssl_mode", word == "sslmode":
+			switch strings.ToLower(strings.ReplaceAll(q.Get(name), "-", "_")) {
+			case "disabled", "disable":
+				mode = "false"
+			case "preferred", "prefer":
+				mode = "preferred"
+			case "required", "require":
+				mode = "skip-verify"
+			case "verify_ca", "verify_identity", "verify_full":
+				mode = "true"
+			default:
+				return "", fmt.Errorf("database address: %s is none of DISABLED, PREFERRED, REQUIRED and VERIFY_IDENTITY", word)
+			}
+		case strings.HasPrefix(word, "ssl"), strings.HasPrefix(word, "tls"):
+			return "", fmt.Errorf("database address: no support for %s; write ssl_mode=VERIFY_IDENTITY, with the authority among those the system trusts", word)
+		}
+	}
+	return mode, nil
 }
 
 func (mysqlDialect) grammar() grammar { return grammar{backslash: true, backtick: true, params: "?@"} }
