@@ -104,6 +104,11 @@ func (r *Reservation) Commit(ctx context.Context, sum [32]byte, size int64) (Tra
 // CommitFile reads the file that was reserved and commits what it read.
 func (r *Reservation) CommitFile(ctx context.Context) (Tracked, error) {
 	sum, size, err := r.c.digest(ctx, r.event.place)
+	for _, known := range []error{errNotFile, errMoved, errNoContent} {
+		if errors.Is(err, known) {
+			return Tracked{}, refuse(known.Error(), "commit a file that is written and closed, in a store of files of this host")
+		}
+	}
 	if err != nil {
 		return Tracked{}, err
 	}
