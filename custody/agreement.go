@@ -177,7 +177,7 @@ func (a *agreement) compare(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		if batch = append(batch, r); len(batch) == perEntry {
+		if batch = append(batch, r); len(batch) == perLook {
 			if err := a.batch(ctx, batch); err != nil {
 				return err
 			}

@@ -120,7 +120,7 @@ func (c *Custody) VerifyFiles(ctx context.Context, k Check, visit func(Checked) 
 		if k.Parts > 0 && partOf(f.event.identity(), k.Parts) != k.Part {
 			continue
 		}
-		if batch = append(batch, Sighting{File: f}); len(batch) == perEntry {
+		if batch = append(batch, Sighting{File: f}); len(batch) == perLook {
 			if err := v.batch(ctx, batch); err != nil {
 				return err
 			}

@@ -72,7 +72,7 @@ func (c *Custody) Orphans(ctx context.Context, s Search) ([]Orphan, error) {
 			if err != nil {
 				return list, err
 			}
-			if batch = append(batch, Sighting{File: f}); len(batch) == perEntry {
+			if batch = append(batch, Sighting{File: f}); len(batch) == perLook {
 				look()
 			}
 		}

@@ -15,9 +15,12 @@ import (
 // perEntry is how many operations one entry of the ledger stands for, whose texts
 // are read together, and perAppend how many entries are in one durable append.
 const (
-	perEntry  = 1024
-	perAppend = 128
+	perEntry  = 256
+	perAppend = 512
 )
+
+// perLook is how many files are looked at in one call of a store.
+const perLook = 1024
 
 // Tracked is what became of one operation.
 type Tracked struct {
@@ -147,7 +150,7 @@ func (c *Custody) look(ctx context.Context, events []event) {
 			continue
 		}
 		list = slices.DeleteFunc(list, func(i int) bool { return c.elsewhere(events[i].place) })
-		for part := range slices.Chunk(list, perEntry) {
+		for part := range slices.Chunk(list, perLook) {
 			at := make([]connector.Locator, len(part))
 			for k, i := range part {
 				at[k] = events[i].at
@@ -155,6 +158,7 @@ func (c *Custody) look(ctx context.Context, events []event) {
 			for k, res := range s.Connector.Probe(ctx, at) {
 				events[part[k]].sight = sight{res.State, res.Reason, res.Print, res.Bytes}
 			}
+			c.doubtRoot(ctx, &s, events, part)
 		}
 	}
 }

@@ -61,6 +61,10 @@ func (l *Ledger) numbers(ctx context.Context, f *Filter) iter.Seq2[numbered, err
 			l.inItems(ctx, f, within, top, emit)
 			return
 		}
+		if within.from == within.to { // one entry, by its number
+			emit(l.load(ctx, within, false))
+			return
+		}
 		whole := top / blockSize * blockSize
 		inTail := func() bool { return emit(l.load(ctx, span{max(within.from, whole+1), within.to}, f.Newest)) }
 		inBlocks := func() bool { return l.blocks(ctx, f, span{within.from, min(within.to, whole)}, emit) }
