@@ -2,11 +2,13 @@ package custody_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/epitaph/epitaph/connector/files"
 	"github.com/epitaph/epitaph/custody"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/purge"
@@ -104,5 +106,57 @@ func TestMadeAnewAfterItWasSent(t *testing.T) {
 		if got := web.results(web.Run(t.Context(), custody.Cleanup{})); got != want {
 			t.Errorf("%s: disposed of %q, want %q", content, got, want)
 		}
+	}
+}
+
+// An empty directory where another was is no proof that what lay there is gone: a
+// disk may not be mounted. It is one again when something tracked is seen in it.
+func TestRootIsAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.due("a")
+	swap := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(w.dir, w.dir+to); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(w.dir+from, w.dir); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := files.Open(w.dir, files.Options{}) // a process of its own
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		w.o.Stores[0].Connector = conn
+		w.Custody = w.open()
+	}
+	if err := os.Mkdir(w.dir+".empty", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	swap(".empty", ".disk")
+	for name, got := range map[string]string{
+		"verify": w.results(w.Verify(t.Context())),
+		"run":    w.results(w.Run(t.Context(), custody.Cleanup{})),
+	} {
+		if got != "a unknown UNREACHABLE" {
+			t.Errorf("%s, not mounted: %q", name, got)
+		}
+	}
+	if got := w.overdue(); got != "a" {
+		t.Errorf("overdue: %q", got)
+	}
+	swap(".disk", ".empty")
+	if got := w.results(w.Run(t.Context(), custody.Cleanup{Force: true})); got != "a gone GONE" {
+		t.Errorf("mounted again: %q", got)
+	}
+	w.due("b")
+	swap(".empty", ".disk")
+	if got := w.results(w.Verify(t.Context())); got != "b unknown UNREACHABLE" {
+		t.Errorf("made anew: %q", got)
+	}
+	w.track(custody.Operation{Action: "nas_raw_created", Path: w.write("c", "x")})
+	if got := w.results(w.Verify(t.Context())); got != "b gone MISSING" {
+		t.Errorf("made anew, and used: %q", got)
 	}
 }

@@ -1,0 +1,60 @@
+package custody
+
+import (
+	"context"
+	"os"
+	"syscall"
+
+	"github.com/epitaph/epitaph/connector"
+)
+
+// doubtRoot takes back what was seen to be gone in a store when its root is not the
+// directory in which something tracked was last seen: nothing is concluded from an
+// empty directory where another may have to be mounted. Once something tracked is
+// seen in the new one, that is the root. The number of a root's inode stands in the
+// cache; one that was made anew remembers none.
+func (c *Custody) doubtRoot(ctx context.Context, s *Store, events []event, looked []int) {
+	var present, gone bool
+	for _, i := range looked {
+		present = present || events[i].state == connector.Present
+		gone = gone || events[i].state == connector.Gone
+	}
+	if s.Root == "" || !present && !gone {
+		return
+	}
+	fi, err := os.Stat(s.Root)
+	if err != nil {
+		return // it was there when the connector looked
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return
+	}
+	was, known := c.state.root(ctx, s)
+	switch {
+	case present && (!known || was != st.Ino):
+		c.state.keepRoot(ctx, s, st.Ino)
+	case !present && known && was != st.Ino:
+		for _, i := range looked {
+			if events[i].state == connector.Gone {
+				events[i].sight = sight{state: connector.Unknown, reason: connector.Unreachable}
+			}
+		}
+	}
+}
+
+// root is the inode of the root of a store in which something tracked was seen. It
+// is not known to a cache that was made anew, or cannot be read.
+func (p *projection) root(ctx context.Context, s *Store) (inode uint64, known bool) {
+	var n int64
+	err := p.db.QueryRowContext(ctx, "SELECT inode FROM roots WHERE key = ?", p.hash("root\x00"+s.Name+"\x00"+s.Root)).Scan(&n)
+	return uint64(n), err == nil
+}
+
+// keepRoot remembers it. The cache may fail: then the next look does it.
+func (p *projection) keepRoot(ctx context.Context, s *Store, inode uint64) {
+	_, err := p.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS roots (key BLOB PRIMARY KEY, inode INTEGER NOT NULL) WITHOUT ROWID")
+	if err == nil {
+		_, _ = p.db.ExecContext(ctx, "INSERT OR REPLACE INTO roots (key, inode) VALUES (?, ?)", p.hash("root\x00"+s.Name+"\x00"+s.Root), int64(inode))
+	}
+}
