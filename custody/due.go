@@ -58,7 +58,7 @@ func (c *Custody) Verify(ctx context.Context) ([]Sighting, error) {
 func (c *Custody) sight(ctx context.Context, list []Sighting) {
 	events := make([]event, len(list))
 	for i := range list {
-		events[i].place = list[i].event.place
+		events[i].place, events[i].answers = list[i].event.place, list[i].ID
 	}
 	c.look(ctx, events)
 	for i := range list {

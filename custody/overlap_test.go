@@ -135,6 +135,7 @@ func TestRootIsAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	swap(".empty", ".disk")
+	w.old("stranger")
 	for name, got := range map[string]string{
 		"verify": w.results(w.Verify(t.Context())),
 		"run":    w.results(w.Run(t.Context(), custody.Cleanup{})),
@@ -145,6 +146,13 @@ func TestRootIsAnother(t *testing.T) {
 	}
 	if got := w.overdue(); got != "a" {
 		t.Errorf("overdue: %q", got)
+	}
+	// What nobody tracked is no sign of the disk.
+	if list, err := w.Orphans(t.Context(), custody.Search{Roots: []custody.Root{{Store: "work"}}}); err != nil || len(list) != 1 {
+		t.Errorf("%+v %v", list, err)
+	}
+	if got := w.results(w.Verify(t.Context())); got != "a unknown UNREACHABLE" {
+		t.Errorf("beside a stranger: %q", got)
 	}
 	swap(".disk", ".empty")
 	if got := w.results(w.Run(t.Context(), custody.Cleanup{Force: true})); got != "a gone GONE" {

@@ -16,7 +16,8 @@ import (
 func (c *Custody) doubtRoot(ctx context.Context, s *Store, events []event, looked []int) {
 	var present, gone bool
 	for _, i := range looked {
-		present = present || events[i].state == connector.Present
+		tracked := events[i].Action != "" || events[i].answers != ""
+		present = present || events[i].state == connector.Present && tracked
 		gone = gone || events[i].state == connector.Gone
 	}
 	if s.Root == "" || !present && !gone {
