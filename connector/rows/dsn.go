@@ -49,7 +49,7 @@ func parseDSN(dsn string) (address, error) {
 	case "file":
 		return sqliteAddress(strings.TrimPrefix(rest, "//"))
 	}
-	return address{}, fmt.Errorf("database address: no support for %q; want postgres://, mysql:// or a file of SQLite", base)
+	return address{}, errors.New("database address: want postgres://, mysql:// or a file of SQLite")
 }
 
 // sqliteURL reads what follows "sqlite:". Without slashes it is a path. Four

@@ -80,8 +80,8 @@ func mysqlConfig(target string) (*mysql.Config, error) {
 }
 
 // mysqlTLS reads how the connection is encrypted, in the words of Go's driver or of
-// MySQL's own programs. A wish that cannot be met is an error, which repeats no
-// value: else passwords and rows would travel in the clear.
+// MySQL's own programs. A wish that cannot be met is an error, which repeats nothing
+// that could be a password: else passwords and rows would travel in the clear.
 func mysqlTLS(q url.Values) (mode string, err error) {
 	for name := range q {
 		switch word := strings.ToLower(strings.ReplaceAll(name, "-", "_")); {
@@ -103,6 +103,9 @@ func mysqlTLS(q url.Values) (mode string, err error) {
 				return "", fmt.Errorf("database address: %s is none of DISABLED, PREFERRED, REQUIRED and VERIFY_IDENTITY", word)
 			}
 		case strings.HasPrefix(word, "ssl"), strings.HasPrefix(word, "tls"):
+			if !oneOf(word, "ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher", "ssl_verify_cert", "ssl_verify_identity", "ssl_check_hostname", "ssl_disabled") {
+				word = "a setting of encryption"
+			}
 			return "", fmt.Errorf("database address: no support for %s; write ssl_mode=VERIFY_IDENTITY, with the authority among those the system trusts", word)
 		}
 	}

@@ -80,8 +80,8 @@ func open(ctx context.Context, pol *policy.Policy, s *policy.Store, lookOnly boo
 	case policy.Rows:
 		c, err := rows.Open(ctx, databaseBeside(pol, s.Target), rows.Options{ReadOnly: lookOnly})
 		if err != nil {
-			return nil, nil, usage(at+": the address of the database cannot be understood", // its text may hold the password
-				`write it as "postgres://user:password@host:5432/name" or "sqlite:path/to/app.db"`)
+			return nil, nil, usage(at+": "+err.Error(), // which never repeats the address
+				`write it as "postgres://user:password@host:5432/name", "mysql://user:password@host:3306/name" or "sqlite:path/to/app.db"`)
 		}
 		return c, c.Close, nil
 	case policy.Objects:
