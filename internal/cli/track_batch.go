@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -177,6 +178,9 @@ func readOperation(line []byte, now time.Time, base *operation) (custody.Operati
 	if !utf8.Valid(line) {
 		return custody.Operation{}, &custody.Refused{Text: "the line is not UTF-8", Hint: "give a path with other bytes as an argument: epitaph track ACTION PATH"}
 	}
+	if halved(line) {
+		return custody.Operation{}, &custody.Refused{Text: "half of a character: a surrogate without the other", Hint: "write the character itself, or both halves"}
+	}
 	p := *base
 	p.Meta = nil // it would be decoded into the bytes of the flag's
 	d := json.NewDecoder(bytes.NewReader(line))
@@ -197,6 +201,32 @@ func readOperation(line []byte, now time.Time, base *operation) (custody.Operati
 		p.Meta = base.Meta
 	}
 	return p.parse(now, nil)
+}
+
+// halved reports an escaped surrogate that is not one of a pair: it would be read
+// as another character, and so a path as another path (RFC 8259, 8.2).
+func halved(line []byte) bool {
+	unit := func(i int) uint64 {
+		if i+6 > len(line) || line[i] != '\\' || line[i+1] != 'u' {
+			return 0
+		}
+		n, _ := strconv.ParseUint(string(line[i+2:i+6]), 16, 16)
+		return n
+	}
+	for i := 0; i < len(line); i++ {
+		if line[i] != '\\' {
+			continue
+		}
+		switch n := unit(i) &^ 0x3ff; {
+		case n == 0xdc00, n == 0xd800 && unit(i+6)&^0x3ff != 0xdc00:
+			return true
+		case n == 0xd800:
+			i += 11
+		default:
+			i++ // what follows a backslash is escaped, a backslash too
+		}
+	}
+	return false
 }
 
 // lineProblem says what is wrong with a line without any value of it.
