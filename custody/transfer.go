@@ -166,7 +166,8 @@ type Acknowledged struct {
 //
 // ErrNotTransfer, ErrAcknowledged and ErrOtherHost tell of a transfer that cannot
 // be acknowledged here, a *Refused of a file that cannot be; nothing is recorded
-// then.
+// then, but for ErrAcknowledged where another was quicker by a moment: what arrived
+// is tracked all the same, and the returned ID names it.
 func (c *Custody) Acknowledge(ctx context.Context, id string, o Operation) (Acknowledged, error) {
 	t, ok, err := c.Transfer(ctx, id)
 	switch {
