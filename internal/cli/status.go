@@ -136,7 +136,7 @@ func explain(err error) *problem {
 	case errors.Is(err, ledger.ErrBusy):
 		return &problem{StatusInterlock, "a run is at work on this ledger", []string{"wait for its end"}}
 	case errors.Is(err, ledger.ErrMoved):
-		return usage("the ledger was moved to another database, and goes on there", "name that one in the policy: ledger: postgres://…")
+		return usage("the ledger was moved to another database, and goes on there", "name that one in the policy, in place of this one: ledger: ADDRESS")
 	case errors.Is(err, epitaph.ErrDeclined):
 		return &problem{status: StatusInterrupted, text: "declined; nothing was touched"}
 	default:
