@@ -18,6 +18,11 @@
 // keyed hashes, and is brought up to date before each question: it may be behind,
 // or deleted, at any time.
 //
+// # Several hosts
+//
+// A file in a directory of its own host is looked at from there only. What goes to
+// another host is a claim, which that host settles when it has read what arrived.
+//
 // # Agreement
 //
 // An application mostly keeps a table of its files too. VerifyFiles reads it through

@@ -36,30 +36,7 @@ func TestWindowsDoNotShow(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	var sent []string
 	for n := range 500 {
-		e := event{Operation: Operation{At: now.Add(time.Duration(n) * time.Second), Action: "a", Host: "web"}}
-		e.place = place{store: "work", at: connector.Locator(fmt.Sprint("f", r.IntN(40))), host: "web"}
-		e.state = [...]connector.State{connector.Unknown, connector.Present, connector.Gone}[r.IntN(3)]
-		switch r.IntN(8) {
-		case 0, 1, 2:
-			if e.kind = Created; r.IntN(2) == 0 {
-				e.Due, e.Required = now.Add(time.Duration(r.IntN(9999))*time.Second), true
-			}
-			if r.IntN(4) == 0 {
-				e.stage = reserved
-			}
-		case 3:
-			e.kind = Deleted
-		case 4:
-			e.kind, e.work = Started, "w"
-		case 5:
-			e.kind, e.work = Completed, "w"
-		case 6:
-			e.kind, e.To, e.Due = Left, "services", now
-		case 7:
-			if e.kind, e.stage = Copied, acknowledged; len(sent) > 0 {
-				e.answers = sent[r.IntN(len(sent))]
-			}
-		}
+		e := anything(r, now.Add(time.Duration(n)*time.Second), sent)
 		ids, err := steady.record(t.Context(), []event{e})
 		if err != nil {
 			t.Fatal(err)
@@ -73,42 +50,15 @@ func TestWindowsDoNotShow(t *testing.T) {
 			}
 		}
 	}
-	dump := func(c *Custody) string {
-		t.Helper()
-		if err := c.state.catchUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		rows, err := c.state.scan(t.Context(), "1", "key")
-		if err != nil {
-			t.Fatal(err)
-		}
-		transfers, err := c.state.transfers(t.Context(), c.state.db, "1", "id")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var work, daily int
-		if err := c.state.db.QueryRowContext(t.Context(), "SELECT (SELECT sum(id) FROM work), (SELECT sum(n) FROM daily)").Scan(&work, &daily); err != nil {
-			t.Fatal(err)
-		}
-		var b strings.Builder
-		fmt.Fprintln(&b, work, daily)
-		for _, r := range rows {
-			fmt.Fprintf(&b, "%+v\n", r)
-		}
-		for _, x := range transfers {
-			fmt.Fprintf(&b, "%+v\n", x)
-		}
-		return b.String()
-	}
-	want := dump(open("whole", windowFiles))
+	want := dump(t, open("whole", windowFiles))
 	if strings.Count(want, "\n") < 60 {
 		t.Fatalf("there is hardly any state:\n%s", want)
 	}
-	if got := dump(steady); got != want {
+	if got := dump(t, steady); got != want {
 		t.Errorf("a cache that went on:\n%s\nwant\n%s", got, want)
 	}
 	for _, window := range []int{1, 2, 7, 30} {
-		if got := dump(open(fmt.Sprint("cache", window), window)); got != want {
+		if got := dump(t, open(fmt.Sprint("cache", window), window)); got != want {
 			t.Errorf("windows of %d:\n%s\nwant\n%s", window, got, want)
 		}
 	}
@@ -125,7 +75,65 @@ func TestWindowsDoNotShow(t *testing.T) {
 			more = more || m
 		}
 	}
-	if got := dump(first); got != want {
+	if got := dump(t, first); got != want {
 		t.Errorf("two that take turns:\n%s\nwant\n%s", got, want)
 	}
+}
+
+// anything is one operation, of any kind, with one of forty files.
+func anything(r *rand.Rand, at time.Time, sent []string) event {
+	e := event{Operation: Operation{At: at, Action: "a", Host: "web"}}
+	e.place = place{store: "work", at: connector.Locator(fmt.Sprint("f", r.IntN(40))), host: "web"}
+	e.state = [...]connector.State{connector.Unknown, connector.Present, connector.Gone}[r.IntN(3)]
+	switch r.IntN(8) {
+	case 0, 1, 2:
+		if e.kind = Created; r.IntN(2) == 0 {
+			e.Due, e.Required = at.Add(time.Duration(r.IntN(9999))*time.Second), true
+		}
+		if r.IntN(4) == 0 {
+			e.stage = reserved
+		}
+	case 3:
+		e.kind = Deleted
+	case 4:
+		e.kind, e.work = Started, "w"
+	case 5:
+		e.kind, e.work = Completed, "w"
+	case 6:
+		e.kind, e.To, e.Due = Left, "services", at
+	case 7:
+		if e.kind, e.stage = Copied, acknowledged; len(sent) > 0 {
+			e.answers = sent[r.IntN(len(sent))]
+		}
+	}
+	return e
+}
+
+// dump is all of the state.
+func dump(t *testing.T, c *Custody) string {
+	t.Helper()
+	if err := c.state.catchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := c.state.scan(t.Context(), "1", "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transfers, err := c.state.transfers(t.Context(), c.state.db, "1", "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var work, daily int
+	if err := c.state.db.QueryRowContext(t.Context(), "SELECT (SELECT sum(id) FROM work), (SELECT sum(n) FROM daily)").Scan(&work, &daily); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	fmt.Fprintln(&b, work, daily)
+	for _, r := range rows {
+		fmt.Fprintf(&b, "%+v\n", r)
+	}
+	for _, x := range transfers {
+		fmt.Fprintf(&b, "%+v\n", x)
+	}
+	return b.String()
 }
