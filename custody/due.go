@@ -51,7 +51,14 @@ func (c *Custody) Verify(ctx context.Context) ([]Sighting, error) {
 		}
 	}
 	c.sight(ctx, out)
+	out = slices.DeleteFunc(out, unwritten)
 	return out, c.settle(ctx, out, false)
+}
+
+// unwritten reports a reservation whose file is not there yet, and may still come:
+// it was never seen, so that it is not gone either.
+func unwritten(s Sighting) bool {
+	return s.Condition == Reserved && s.State == connector.Gone && s.Life != owner.Dead
 }
 
 // sight looks at the files, in batches by store.
@@ -158,6 +165,7 @@ func (c *Custody) Run(ctx context.Context, o Cleanup) ([]Sighting, error) {
 		return nil, err
 	}
 	c.sight(ctx, list)
+	list = slices.DeleteFunc(list, unwritten)
 	return list, c.dispose(ctx, list, func(s *Sighting) bool {
 		early := s.Due.IsZero() || s.Due.After(now)
 		return early && s.Life == owner.Alive || paused[s.event.store]

@@ -11,6 +11,7 @@ import (
 	"github.com/epitaph/epitaph/connector/files"
 	"github.com/epitaph/epitaph/custody"
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/owner"
 	"github.com/epitaph/epitaph/purge"
 )
 
@@ -166,5 +167,39 @@ func TestRootIsAnother(t *testing.T) {
 	w.track(custody.Operation{Action: "nas_raw_created", Path: w.write("c", "x")})
 	if got := w.results(w.Verify(t.Context())); got != "b gone MISSING" {
 		t.Errorf("made anew, and used: %q", got)
+	}
+}
+
+// A file that is reserved and not written yet is not gone: nobody saw it. Who looks
+// in between does not end the reservation of one who lives, and of one who is
+// thought dead it can be committed all the same.
+func TestLookedAtBeforeItIsWritten(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]owner.Process{"alive": {}, "unknown": {Host: "elsewhere", Boot: "other", PID: 1}, "dead": deadOwner(t)} {
+		w := newWorld(t)
+		r, err := w.Reserve(t.Context(), custody.Operation{Action: work, Path: filepath.Join(w.dir, "a"), Due: w.now.Add(-time.Minute), Owner: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"dead": "a gone MISSING"}[name]
+		if got := w.results(w.Verify(t.Context())); got != want {
+			t.Errorf("%s, verify: %q, want %q", name, got, want)
+		}
+		if got := w.results(w.Run(t.Context(), custody.Cleanup{Force: true})); got != "" {
+			t.Errorf("%s, run: %q", name, got)
+		}
+		if got, want := w.overdue(), map[string]string{"alive": "a", "unknown": "a"}[name]; got != want {
+			t.Errorf("%s, overdue: %q, want %q", name, got, want)
+		}
+		w.write("a", "x")
+		if r, err = w.Reserved(t.Context(), r.ID()); err != nil {
+			t.Fatal(name, err)
+		}
+		if _, err := r.CommitFile(t.Context()); err != nil {
+			t.Fatal(name, err)
+		}
+		if got := w.overdue(); got != "a" {
+			t.Errorf("%s, written: overdue %q", name, got)
+		}
 	}
 }

@@ -59,6 +59,8 @@ func (c *Custody) Reserved(ctx context.Context, id string) (*Reservation, error)
 		return nil, err
 	case !ok:
 		return nil, ErrNotTracked
+	case f.Condition == Ended && f.How == Looked && f.event.stage == reserved:
+		// Somebody looked before it was written.
 	case f.Condition != Reserved:
 		return nil, ErrSettled
 	}
