@@ -42,7 +42,7 @@ func (c *Connector) unfold(ctx context.Context, b *bucket, keys []string, out []
 		switch k := classify(err); {
 		case err == nil:
 			out[i] = sight{err: &StrangeAnswerError{errFolded}}
-		case k == throttle || k == passing:
+		case k == throttle || k == passing || k == denied: // for what is not there nothing is denied to who may list
 			out[i] = sight{err: err}
 		}
 	})

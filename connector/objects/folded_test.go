@@ -1,6 +1,7 @@
 package objects_test
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/epitaph/epitaph/connector"
@@ -36,4 +37,22 @@ func TestFoldedKeyIsNotMissing(t *testing.T) {
 			t.Errorf("%q is %v (%s, %v)", key, r.State, r.Reason, r.Err)
 		}
 	}
+}
+
+// Who may list and not read is denied what is there, and told that nothing is
+// where nothing is.
+func TestFoldedKeyThatIsDenied(t *testing.T) {
+	t.Parallel()
+	s, n := spoiled(t, testserver.S3(t, testserver.S3Options{}))
+	s.put("c//d", "x")
+	n.spoil(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodHead || r.URL.Path != "/"+s.Name+"/c//d" {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	rs := s.probe("c//d", "c//e")
+	wantResult(t, "denied", rs[0], connector.Unknown, connector.NoPermission)
+	wantResult(t, "absent", rs[1], connector.Gone, connector.Missing)
 }

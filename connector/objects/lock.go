@@ -65,7 +65,7 @@ func (c *Connector) readLock(ctx context.Context, b *bucket, key string, s *sigh
 // has neither, or is gone meanwhile, has no lock.
 func (c *Connector) lockOf(ctx context.Context, bucket, key, id string) lock {
 	var l lock
-	in := &s3.GetObjectRetentionInput{Bucket: &bucket, Key: &key, VersionId: versionParam(id)}
+	in := &s3.GetObjectRetentionInput{Bucket: &bucket, Key: &key, VersionId: &id}
 	err := c.call(ctx, c.o.Timeout, func(ctx context.Context) error {
 		out, err := c.client.GetObjectRetention(ctx, in)
 		if err == nil && out.Retention != nil && out.Retention.RetainUntilDate != nil {
@@ -76,7 +76,7 @@ func (c *Connector) lockOf(ctx context.Context, bucket, key, id string) lock {
 	if err != nil && !noLock(err) {
 		return lock{err: err}
 	}
-	hold := &s3.GetObjectLegalHoldInput{Bucket: &bucket, Key: &key, VersionId: versionParam(id)}
+	hold := &s3.GetObjectLegalHoldInput{Bucket: &bucket, Key: &key, VersionId: &id}
 	err = c.call(ctx, c.o.Timeout, func(ctx context.Context) error {
 		out, err := c.client.GetObjectLegalHold(ctx, hold)
 		if err == nil && out.LegalHold != nil {
@@ -89,9 +89,6 @@ func (c *Connector) lockOf(ctx context.Context, bucket, key, id string) lock {
 	}
 	return l
 }
-
-// versionParam is the id as a request names it.
-func versionParam(id string) *string { return &id }
 
 // noLock reports the answer for a version without a lock.
 func noLock(err error) bool {
