@@ -79,4 +79,3 @@ func (c *Connector) digest(ctx context.Context, p place) (sum [32]byte, read int
 	}
 	return [32]byte(h.Sum(nil)), read, nil
 }
-
