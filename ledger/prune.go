@@ -46,7 +46,9 @@ type PruneReport struct {
 // instant, in whole blocks of 256, up to the oldest that is still in effect; see
 // [Effect]. The pruning is itself an entry, which holds the root of what was
 // pruned. The tree does not change: checkpoints, and proofs of the entries that
-// stay, remain valid.
+// stay, remain valid. When it returns nil, nothing of what was pruned, now or
+// before, is left in the database's own files; with ErrCopiesLeft the entries
+// went, and the next Prune tries again, also if nothing more is to go.
 func (l *Ledger) Prune(ctx context.Context, p Pruning) (PruneReport, error) {
 	if l.write == nil && !p.Dry {
 		return PruneReport{}, ErrReadOnly
@@ -68,8 +70,11 @@ func (l *Ledger) prune(ctx context.Context, p *Pruning) (r PruneReport, err erro
 		return r, err
 	}
 	r.Entries = max(0, minimum-old)
-	if r.Entries == 0 || p.Dry {
+	switch {
+	case p.Dry || r.Entries == 0 && old == 0:
 		return r, nil
+	case r.Entries == 0: // one that was cut short may have left copies
+		return r, l.Scrub(ctx)
 	}
 	root, err := tlog.TreeHash(minimum, treeReader{ctx, l.read})
 	if err != nil {

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -200,5 +201,44 @@ func TestPruneHoldsOnPostgres(t *testing.T) {
 	}
 	if r, err := l.Prune(t.Context(), p); err != nil || r.Entries != 0 || r.Held != 2 || r.By != ledger.ByRun {
 		t.Errorf("%+v, %v; want it held by the run that entry 2 began", r, err)
+	}
+}
+
+// A reader keeps the copies in the write-ahead log: that is said, and the next
+// pruning removes them though nothing is left to prune. Seen to fail with a
+// pruning that ends where nothing is to go.
+func TestPruneAgainRemovesCopies(t *testing.T) {
+	t.Parallel()
+	const needle = "ngaio-marsh-needle"
+	path := filepath.Join(t.TempDir(), "l.db")
+	l := open(t, "sqlite:"+path)
+	e := anIntent(5)
+	e.Items[3].Locator = "/data/" + needle
+	mustAppend(t, l, anOutcome(mustAppend(t, l, e), 5))
+	beats := make([]ledger.Entry, 600)
+	for i := range beats {
+		beats[i] = ledger.Entry{Kind: ledger.Heartbeat, At: day}
+	}
+	mustAppend(t, l, beats...)
+	reader, err := rawSQLite(t, path).Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := reader.QueryRow("SELECT count(*) FROM entries").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	p := ledger.Pruning{Before: day.AddDate(1, 0, 0)}
+	if _, err := l.Prune(t.Context(), p); !errors.Is(err, ledger.ErrCopiesLeft) || grep(t, path, needle) == 0 {
+		t.Fatalf("with a reader in the way: %v, %d copies; want ErrCopiesLeft", err, grep(t, path, needle))
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := l.Prune(t.Context(), p); err != nil || r.Entries != 0 {
+		t.Fatalf("again: %+v, %v; want nothing to go", r, err)
+	}
+	if n := grep(t, path, needle); n > 0 {
+		t.Errorf("%d copies are left in the files", n)
 	}
 }

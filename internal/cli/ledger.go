@@ -177,20 +177,34 @@ func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFl
 	if err != nil {
 		return err
 	}
-	if r.Entries == 0 || f.dryRun {
+	if f.dryRun {
 		return a.printPrune(r, before, true)
+	}
+	if r.Entries == 0 {
+		if err := a.cleanUp(ctx, l); err != nil {
+			return err
+		}
+		return a.printPrune(r, before, false)
 	}
 	if err := a.agree(f.yes, entriesText(r.Entries)+" before "+instant(before)+" would be gone for good"); err != nil {
 		return err
 	}
 	p.Dry, p.Secrets = false, a.secrets(f.reason)
 	if r, err = l.Prune(ctx, p); err != nil {
-		return ownersOnly(err)
+		return copiesLeft(err, "the entries are pruned")
 	}
 	if err := a.printPrune(r, before, false); err != nil {
 		return err
 	}
 	return a.afterwards(ctx, k, l)
+}
+
+// cleanUp removes the copies that a pruning may have left which was cut short.
+func (a *app) cleanUp(ctx context.Context, l *ledger.Ledger) error {
+	if pruned, err := l.Minimum(ctx); err != nil || pruned == 0 {
+		return err
+	}
+	return copiesLeft(l.Scrub(ctx), "the entries are pruned")
 }
 
 // printPrune prints what went, or would go, and what holds the rest.
@@ -333,11 +347,8 @@ func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel led
 		}
 	}
 	// Also where there is nothing: one that was cut short may have left copies.
-	if d, err = l.SealOff(ctx, sel, false, a.secrets(f.reason)...); errors.Is(err, ledger.ErrCopiesLeft) {
-		return &problem{StatusPartly, "the names are destroyed, but copies of them may be left in the ledger's files",
-			[]string{"run it again when nobody reads the ledger: it cleans up, though it finds no name any more"}}
-	} else if err != nil {
-		return ownersOnly(err)
+	if d, err = l.SealOff(ctx, sel, false, a.secrets(f.reason)...); err != nil {
+		return copiesLeft(err, "the names are destroyed")
 	}
 	a.nothingSealed(sel, d)
 	text = "names of " + count(d.Items, "item") + " and " + count(d.Secrets, "other text") + ", in " + entriesText(d.Entries)
@@ -360,6 +371,19 @@ func ownersOnly(err error) error {
 		return &problem{StatusPartly, text, []string{"on PostgreSQL only the owner of the ledger's tables may destroy anything in it"}}
 	}
 	return err
+}
+
+// copiesLeft explains an error of what destroys texts: they are gone from the
+// tables, as done says, and copies may be left; or the user may not.
+func copiesLeft(err error, done string) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ledger.ErrCopiesLeft) {
+		return &problem{StatusPartly, done + ", but copies of names may be left in the ledger's files",
+			[]string{"run it again when nobody reads the ledger: it cleans up, though it finds nothing more to destroy"}}
+	}
+	return ownersOnly(err)
 }
 
 func sealedOffJSON(d ledger.Destroyed, dry bool) map[string]any {
