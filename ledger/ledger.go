@@ -90,6 +90,9 @@ type dialect interface {
 	// scrub removes destroyed texts from the places where the database keeps
 	// copies, as far as it can.
 	scrub(ctx context.Context, db *sql.DB) error
+	// unguarded names the triggers of tables of that version that are missing,
+	// altered or out of force.
+	unguarded(ctx context.Context, q querier, version int64) ([]string, error)
 	lease(ctx context.Context, name string) (release func() error, err error)
 }
 

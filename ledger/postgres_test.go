@@ -131,6 +131,9 @@ func TestLedgersShareADatabase(t *testing.T) {
 	if a.Name() == b.Name() {
 		t.Error("two ledgers have one name")
 	}
+	if r := verify(t, b, ledger.Verification{}); len(r.Unguarded) > 0 {
+		t.Errorf("triggers of the other are missing: %v", r.Unguarded)
+	}
 	release, err := a.Lease(t.Context(), "purge")
 	if err != nil {
 		t.Fatal(err)

@@ -121,7 +121,7 @@ func pathless(err error) error {
 	return err
 }
 
-func currentVersion(ctx context.Context, db *sql.DB) (v int64, err error) {
+func currentVersion(ctx context.Context, db querier) (v int64, err error) {
 	err = db.QueryRowContext(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&v)
 	return v, err
 }

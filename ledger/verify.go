@@ -74,6 +74,10 @@ type Report struct {
 	// history lost by a fork.
 	Checkpoints, Unchecked int64
 	Forks                  []int64 // entries that say that history was lost
+	// Unguarded names the triggers that keep the tables insert-only and are
+	// missing, altered or out of force. They are no sign of an alteration, and no
+	// fault: the next careless statement changes the ledger instead of failing.
+	Unguarded []string
 
 	// Faults and Missing name each fault with its place, at most MaxFaults of
 	// each; More counts the rest.
@@ -148,6 +152,13 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
 	s.minimum = pruned
+	version, err := currentVersion(ctx, tx)
+	if err == nil {
+		s.report.Unguarded, err = l.unguarded(ctx, tx, version)
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("verify: read the triggers: %w", err)
+	}
 	if err := s.bound(ctx, tx); err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}

@@ -34,7 +34,8 @@ signed checkpoints and the sealed texts. It answers two questions, which are not
 the same: is what is there unaltered, and is all there that a checkpoint kept
 outside of the ledger covers? All faults are listed, with their places.
 
-Status: 0 twice yes · 1 a question could not be answered · 4 once no.`,
+Status: 0 twice yes · 1 a question could not be answered, or triggers are missing ·
+4 once no.`,
 		Example: "  epitaph verify ledger\n  epitaph verify ledger --checkpoint /mnt/other/epitaph.checkpoint --key epitaph.trust",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -92,7 +93,7 @@ func (a *app) runVerifyLedger(ctx context.Context, f verifyFlags) error {
 	switch {
 	case r.Unaltered == ledger.Bad || r.Complete == ledger.Bad:
 		return ended(StatusLedger)
-	case r.Unaltered != ledger.Good || r.Complete != ledger.Good:
+	case r.Unaltered != ledger.Good || r.Complete != ledger.Good || len(r.Unguarded) > 0:
 		return ended(StatusPartly)
 	default:
 		return nil
@@ -214,6 +215,7 @@ type verificationJSON struct {
 	Checkpoints int64       `json:"checkpoints"`
 	Unchecked   int64       `json:"checkpoints_unchecked"`
 	Forks       []int64     `json:"forks"`
+	Unguarded   []string    `json:"triggers_missing"`
 	Faults      []faultJSON `json:"faults"`
 	Missing     []faultJSON `json:"missing"`
 	More        int64       `json:"more"`
@@ -237,7 +239,7 @@ func (a *app) showVerification(name string, r *ledger.Report) error {
 	if a.global.json {
 		out := verificationJSON{
 			Ledger: name, Size: r.Size, Minimum: r.Minimum, Root: hex.EncodeToString(r.Root[:]), Entries: r.Entries, Sealed: r.Sealed, Off: r.Off,
-			Checkpoints: r.Checkpoints, Unchecked: r.Unchecked, Forks: append([]int64{}, r.Forks...), Faults: faultsOf(r.Faults), Missing: faultsOf(r.Missing), More: r.More,
+			Checkpoints: r.Checkpoints, Unchecked: r.Unchecked, Forks: append([]int64{}, r.Forks...), Unguarded: append([]string{}, r.Unguarded...), Faults: faultsOf(r.Faults), Missing: faultsOf(r.Missing), More: r.More,
 		}
 		out.Unaltered.Verdict, out.Unaltered.SignedTo, out.Unaltered.Skipped = r.Unaltered, r.SignedTo, r.Since
 		out.Complete.Verdict, out.Complete.UpTo, out.Complete.At = r.Complete, r.CompleteTo, instantJSON(r.CompleteAt)
@@ -259,6 +261,9 @@ func (a *app) showVerification(name string, r *ledger.Report) error {
 	w.linef("  Checkpoints: %s agree, %s cannot be compared", number(r.Checkpoints), number(r.Unchecked))
 	for _, n := range r.Forks {
 		w.linef("  Fork: history was lost before entry %d, and somebody said why: epitaph trail --action ledger.forked", n)
+	}
+	if len(r.Unguarded) > 0 {
+		w.linef("  %s: the tables are not protected against change any more; missing, altered or disabled: %s", w.yellow("Triggers"), strings.Join(r.Unguarded, ", "))
 	}
 	listFaults(w, "Faults", r.Faults)
 	listFaults(w, "Missing", r.Missing)
