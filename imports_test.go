@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"purge":         {"connector", "policy", "plan", "ledger"},
 	"owner":         {"ledger"},
 	"custody/words": {},
-	"custody":       {"connector", "custody/words", "ledger", "owner", "purge"},
+	"custody":       {"connector", "custody/words", "ledger", "owner", "policy", "purge"},
 	// A session is a directory tree by nature: it resolves paths as files does.
 	"session":                {"connector", "connector/files", "ledger", "owner", "purge"},
 	".":                      {"connector", "policy", "plan", "ledger", "proof", "report", "purge", "custody", "session"},

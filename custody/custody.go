@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/epitaph/epitaph/policy"
 	"github.com/epitaph/epitaph/purge"
 
 	"github.com/epitaph/epitaph/owner"
@@ -57,6 +58,11 @@ type Options struct {
 	// would make orphans of all.
 	MostUntracked int64
 	AnyLedger     bool
+	// ClockJump is how far the clock may stand after the ledger's newest entry for
+	// Run and Dispose to take anything, as [purge.ClockJump] says; AnyClock lifts
+	// that. A clock that was set ahead makes everything due.
+	ClockJump policy.Period
+	AnyClock  bool
 	// Observe gets the events of disposals; nil for nobody.
 	Observe func(purge.Event)
 }

@@ -143,8 +143,11 @@ type Cleanup struct {
 // Run disposes of the files whose clean-up is due, through the purge protocol,
 // and says of each what became of it. It leaves out those on other hosts. A file that does not go counts an attempt,
 // is left alone for a while, and becomes an incident that stays; it is tried for
-// ever.
+// ever. A clock that jumped is a [*purge.Interlock], before any effect.
 func (c *Custody) Run(ctx context.Context, o Cleanup) ([]Sighting, error) {
+	if err := c.clock(ctx); err != nil {
+		return nil, err
+	}
 	source := c.Overdue(ctx)
 	if o.Force {
 		source = c.Pending(ctx)

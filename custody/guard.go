@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/purge"
 )
 
 // Interlock stops a disposal before the first deletion.
@@ -22,6 +23,18 @@ func (i *Interlock) Error() string {
 		return "the ledger never tracked a file in store " + i.Store + ", so that all in it would go"
 	}
 	return fmt.Sprintf("%d untracked files would go, the limit is %d", i.Files, i.Limit)
+}
+
+// clock stops a disposal by a clock that jumped, before any effect.
+func (c *Custody) clock(ctx context.Context) error {
+	if c.o.AnyClock {
+		return nil
+	}
+	stop, err := purge.ClockJump(ctx, c.o.Ledger, c.now(), c.o.ClockJump)
+	if stop != nil {
+		return stop
+	}
+	return err
 }
 
 // guard stops a disposal that would take what it should not: with a wrong ledger, or
@@ -67,6 +80,9 @@ func (c *Custody) lifted() []ledger.Fact {
 	}
 	if c.o.AnyLedger {
 		names = append(names, "ledger")
+	}
+	if c.o.AnyClock {
+		names = append(names, "clock")
 	}
 	if len(names) == 0 {
 		return nil

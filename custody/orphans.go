@@ -302,8 +302,11 @@ func (c *Custody) taken(ctx context.Context, f *File) (bool, error) {
 // Dispose erases the orphans of the first two kinds, through the purge protocol,
 // and returns them with what became of each. Others are left out. Too many
 // untracked files, and those of a store that the ledger does not know, are an
-// [*Interlock].
+// [*Interlock]; a clock that jumped is a [*purge.Interlock].
 func (c *Custody) Dispose(ctx context.Context, orphans []Orphan) ([]Sighting, error) {
+	if err := c.clock(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.guard(ctx, orphans); err != nil {
 		return nil, err
 	}

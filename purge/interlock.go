@@ -2,6 +2,7 @@ package purge
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/epitaph/epitaph/ledger"
@@ -41,7 +42,9 @@ func (r *run) interlocks(ctx context.Context, newest time.Time) ([]*Interlock, e
 			Hint: "a plan that looks ahead is for looking; make one without --as-of to carry it out"})
 	}
 	if !r.c.Allow.Clock {
-		stops = append(stops, r.clockJump(now, newest)...)
+		if stop := jumped(now, newest, r.policy.Limits.ClockJump); stop != nil {
+			stops = append(stops, stop)
+		}
 	}
 	for i := range r.plan.Rules {
 		s := &r.plan.Rules[i]
@@ -57,22 +60,33 @@ func (r *run) interlocks(ctx context.Context, newest time.Time) ([]*Interlock, e
 	return stops, nil
 }
 
-// clockJump compares this host's clock with the newest entry of the ledger that
-// was not itself written by a run which the clock stopped.
-func (r *run) clockJump(now, newest time.Time) []*Interlock {
+// ClockJump returns the interlock that stands against disposing of anything at an
+// instant, for those who do it without a plan; nil when none does. It compares the
+// instant with the newest entry of the ledger that was not itself written by a run
+// which the clock stopped: it may stand five minutes before, and a limit after it,
+// 45 days where none is given. An error is the ledger's.
+func ClockJump(ctx context.Context, l Ledger, now time.Time, limit policy.Period) (*Interlock, error) {
+	newest, err := reference(ctx, l)
+	if err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	return jumped(now, newest, limit), nil
+}
+
+// jumped compares a clock with the instant that reference found.
+func jumped(now, newest time.Time, limit policy.Period) *Interlock {
 	if newest.IsZero() {
 		return nil
 	}
 	const hint = "set the clock right, or add --allow clock if it is right"
 	if back := newest.Sub(now); back > grace {
-		return []*Interlock{{Code: Clock, Have: -seconds(back), Limit: seconds(grace), Hint: hint}}
+		return &Interlock{Code: Clock, Have: -seconds(back), Limit: seconds(grace), Hint: hint}
 	}
-	jump := policy.Period{Days: defaultJump}
-	if !r.policy.Limits.ClockJump.IsZero() {
-		jump = r.policy.Limits.ClockJump
+	if limit.IsZero() {
+		limit = policy.Period{Days: defaultJump}
 	}
-	if last := jump.After(newest); now.After(last) {
-		return []*Interlock{{Code: Clock, Have: seconds(now.Sub(newest)), Limit: seconds(last.Sub(newest)), Hint: hint}}
+	if last := limit.After(newest); now.After(last) {
+		return &Interlock{Code: Clock, Have: seconds(now.Sub(newest)), Limit: seconds(last.Sub(newest)), Hint: hint}
 	}
 	return nil
 }

@@ -174,7 +174,7 @@ func (a *app) policyStores(ctx context.Context, k *keeper, o *custody.Options) (
 	}
 	k.close = append(k.close, st.Close)
 	k.policy, k.databases, o.Actions = pol, map[string]listed{}, pol.Custody.Actions
-	o.MostUntracked = pol.Limits.Items
+	o.MostUntracked, o.ClockJump = pol.Limits.Items, pol.Limits.ClockJump
 	o.Paused = a.pausedStore(func(name string) []string {
 		s, ok := pol.Store(name)
 		if !ok {

@@ -271,6 +271,7 @@ func (a *app) cleanupRun() *cobra.Command {
 	var f custodyFlags
 	var o custody.Cleanup
 	var older string
+	var allow []string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Dispose of the files whose clean-up is due",
@@ -282,7 +283,13 @@ that stays until the file is gone.
 --force takes files that are not due yet, and tries again at once those that did
 not go; a file whose owner is alive is still left alone until it is due.
 
-Status: 0 when all that was taken is gone, 1 when something is left or unknown.`,
+It stops before any effect when the clock stands more than 5 minutes before the
+newest entry of the ledger, or after it by more than limits: {clock_jump: …} of the
+policy (45 days): a clock that was set ahead makes everything due. --allow clock
+lifts that.
+
+Status: 0 when all that was taken is gone, 1 when something is left or unknown, 3
+when it was stopped.`,
 		Example: "  epitaph cleanup run\n  epitaph cleanup run --force --older 4h",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -294,7 +301,10 @@ Status: 0 when all that was taken is gone, 1 when something is left or unknown.`
 					return err
 				}
 			}
-			k, err := a.openCustody(ctx, &f, true, nil)
+			if err := checkAllow(allow, "clock"); err != nil {
+				return err
+			}
+			k, err := a.openCustody(ctx, &f, true, func(o *custody.Options) { o.AnyClock = slices.Contains(allow, "clock") })
 			if err != nil {
 				return err
 			}
@@ -308,6 +318,7 @@ Status: 0 when all that was taken is gone, 1 when something is left or unknown.`
 	}
 	f.addShow(cmd)
 	cmd.Flags().BoolVar(&o.Force, "force", false, "take also what is not due, and do not wait before another attempt")
+	cmd.Flags().StringSliceVar(&allow, "allow", nil, "lift `INTERLOCKS` knowingly: clock; it goes on record")
 	cmd.Flags().StringVar(&older, "older", "", "only files that were made longer ago than this `SPAN`, such as 4h")
 	return cmd
 }

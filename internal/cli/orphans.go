@@ -36,7 +36,8 @@ An owner on another host or in another container is unknown, never taken for dea
 --dispose takes the first two kinds, through the purge protocol. It stops before the
 first deletion when more untracked files would go than limits: {items: …} of the
 policy says, and when the ledger never tracked a file in a store: with the wrong
-ledger every file looks untracked. --allow items and --allow ledger lift that.
+ledger every file looks untracked. It stops too when the clock jumped, as cleanup run
+does. --allow items, --allow ledger and --allow clock lift that.
 
 Status: 0 when there are none, or all that --dispose takes are gone and no other
 kind is left; 1 otherwise; 3 when --dispose was stopped.`,
@@ -49,15 +50,13 @@ kind is left; 1 otherwise; 3 when --dispose was stopped.`,
 			if err != nil {
 				return err
 			}
-			for _, name := range allow {
-				if name != "items" && name != "ledger" {
-					return usage(fmt.Sprintf("--allow: unknown interlock %q", name), "it is items or ledger")
-				}
+			if err := checkAllow(allow, "items", "ledger", "clock"); err != nil {
+				return err
 			}
 			var o *custody.Options
 			k, err := a.openCustody(ctx, &f, dispose, func(got *custody.Options) {
 				o = got
-				o.AnyLedger = slices.Contains(allow, "ledger")
+				o.AnyLedger, o.AnyClock = slices.Contains(allow, "ledger"), slices.Contains(allow, "clock")
 				if slices.Contains(allow, "items") {
 					o.MostUntracked = -1
 				}
@@ -98,9 +97,24 @@ kind is left; 1 otherwise; 3 when --dispose was stopped.`,
 	fl := cmd.Flags()
 	fl.StringSliceVar(&tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's)")
 	fl.StringVar(&older, "older", "4h", "leave alone what is younger than this `SPAN`")
-	fl.StringSliceVar(&allow, "allow", nil, "lift `INTERLOCKS` knowingly: items,ledger")
+	fl.StringSliceVar(&allow, "allow", nil, "lift `INTERLOCKS` knowingly: items,ledger,clock; it goes on record")
 	fl.BoolVar(&dispose, "dispose", false, "dispose of files with a dead owner and of untracked files")
 	return cmd
+}
+
+// checkAllow refuses names of interlocks that the command does not have.
+func checkAllow(names []string, known ...string) error {
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			last := len(known) - 1
+			hint := known[last]
+			if last > 0 {
+				hint = strings.Join(known[:last], ", ") + " or " + hint
+			}
+			return usage(fmt.Sprintf("--allow: unknown interlock %q", name), "it is "+hint)
+		}
+	}
+	return nil
 }
 
 func stopHint(i *custody.Interlock) string {

@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status":    status,
 			"age":       age,
+			"last":      last,
 			"recorder":  recorder,
 			"sql":       runSQL,
 			"rows":      countRows,
@@ -98,6 +99,27 @@ func age(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Check(os.Chtimes(path, at, at))
 	}
+}
+
+// last SPAN FILE: gives the ledger a newest entry that is so old.
+func last(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: last 60d ledger")
+	}
+	at := time.Now()
+	if n, err := strconv.Atoi(strings.TrimSuffix(args[0], "d")); err == nil {
+		at = at.AddDate(0, 0, -n)
+	} else {
+		d, err := time.ParseDuration(args[0])
+		ts.Check(err)
+		at = at.Add(-d)
+	}
+	ctx := context.Background()
+	l, err := ledger.Open(ctx, "sqlite:"+ts.MkAbs(args[1]), ledger.Config{})
+	ts.Check(err)
+	_, err = l.Append(ctx, ledger.Entry{At: at, Kind: ledger.Heartbeat, Rule: "exports"})
+	ts.Check(err)
+	ts.Check(l.Close())
 }
 
 func open(ts *testscript.TestScript, dsn string) (*sql.DB, string) {

@@ -431,6 +431,34 @@ func TestServeCleansUp(t *testing.T) {
 	}
 }
 
+// A clock that jumped takes no tracked file: an alarm says so, and the service lives.
+// Seen to fail without the interlock: the file was gone.
+func TestServeCleansNothingUpByAClockThatJumped(t *testing.T) {
+	t.Parallel()
+	dir := house(t, servePolicy, 0, 0)
+	file := filepath.Join(dir, "data", "copy.csv")
+	must(t, os.WriteFile(file, []byte("x"), 0o600))
+	if out, err := command(t.Context(), dir, "track", "work_copy_created", "data/copy.csv", "--due", "0s").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	l := openDirect(t, dir)
+	_, err := l.Append(t.Context(), ledger.Entry{At: time.Now().AddDate(0, 0, -60), Kind: ledger.Heartbeat, Rule: "exports"})
+	must(t, err)
+	must(t, l.Close())
+	s := serve(t, dir, nil, "--cleanup", "1s", "--prune=false")
+	for range 2 {
+		s.wait("stopped before the first deletion: the clock stands 60 days after the newest entry of the ledger")
+		s.wait(`"event":"cleanup_ended","status":3,"gone":0`)
+	}
+	if _, alarms := s.status(1); fmt.Sprint(alarms) != "[cleanup]" {
+		t.Errorf("alarms: %v", alarms)
+	}
+	s.end(syscall.SIGTERM, 0)
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("the file is gone: %v", err)
+	}
+}
+
 func TestServePrunes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
