@@ -392,11 +392,17 @@ func sealedOffJSON(d ledger.Destroyed, dry bool) map[string]any {
 
 // leftOpen says that names were left because they are still needed.
 func (a *app) leftOpen(d ledger.Destroyed) error {
-	if d.Open > 0 {
-		a.complain(count(d.Open, "batch without an outcome")+" was left alone: a run still needs its names", "finish it first: epitaph purge, then seal off again")
+	switch {
+	case d.Open == 1:
+		a.complain("1 batch without an outcome was left alone: a run still needs its names", "finish it first: epitaph purge, then seal off again")
+	case d.Open > 1:
+		a.complain(number(d.Open)+" batches without an outcome were left alone: a run still needs their names", "finish them first: epitaph purge, then seal off again")
 	}
-	if d.Kept > 0 {
-		a.complain(count(d.Kept, "name of a tracked file")+" was left alone: the file is not known to be gone", "dispose of it first: epitaph cleanup run, or see epitaph cleanup confirm; then seal off again")
+	switch {
+	case d.Kept == 1:
+		a.complain("1 name of a tracked file was left alone: the file is not known to be gone", "dispose of it first: epitaph cleanup run, or see epitaph cleanup confirm; then seal off again")
+	case d.Kept > 1:
+		a.complain(number(d.Kept)+" names of tracked files were left alone: the files are not known to be gone", "dispose of them first: epitaph cleanup run, or see epitaph cleanup confirm; then seal off again")
 	}
 	if d.Open+d.Kept > 0 {
 		return ended(StatusPartly)
