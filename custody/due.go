@@ -254,14 +254,14 @@ func (c *Custody) disposer() (*purge.Disposer, error) {
 }
 
 // finish ends the disposals that a process which is dead left open, but in stores
-// that are left alone.
+// that are left alone, and where the root is another.
 func (c *Custody) finish(ctx context.Context, paused map[string]bool) error {
 	d, err := c.disposer()
 	if err != nil {
 		return err
 	}
 	for _, s := range c.o.Stores {
-		if paused[s.Name] {
+		if paused[s.Name] || c.doubtful(ctx, &s) {
 			continue
 		}
 		if _, err := d.Settle(ctx, c.disposal(s.Name), func(e ledger.Entry) bool { return c.me.Life(owner.From(e)) == owner.Dead }); err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/connector/files"
 	"github.com/epitaph/epitaph/custody"
 	"github.com/epitaph/epitaph/ledger"
@@ -110,32 +111,74 @@ func TestMadeAnewAfterItWasSent(t *testing.T) {
 	}
 }
 
+// swap renames the root away, and what has another suffix to be the root, as it is to
+// a process of its own.
+func (w *world) swap(from, to string) {
+	w.t.Helper()
+	if err := os.Rename(w.dir, w.dir+to); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Rename(w.dir+from, w.dir); err != nil {
+		w.t.Fatal(err)
+	}
+	conn, err := files.Open(w.dir, files.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	w.o.Stores[0].Connector = conn
+	w.Custody = w.open()
+}
+
+// What a process that is dead was about to erase is not called gone either in a root
+// that is another: its intent stays open until the root is the right one. Seen to
+// fail without that: the intent had an outcome, nothing was overdue, and the file was
+// there.
+func TestWhatWasBegunIsNotGoneInAnotherRoot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	path := w.due("a")
+	seen := w.o.Stores[0].Connector.Probe(t.Context(), []connector.Locator{"a"})[0]
+	if _, err := w.ledger.Append(t.Context(), ledger.Entry{At: w.now, Run: "20260101T000000Z-000000000000", Kind: ledger.Intent, Rule: custody.Rule, Store: "work",
+		Items: []ledger.Item{{Locator: "a", Print: string(seen.Print)}}, Facts: deadOwner(t).Facts()}); err != nil {
+		t.Fatal(err)
+	}
+	open := func() (n int) {
+		t.Helper()
+		for _, err := range w.ledger.OpenIntents(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n
+	}
+	if err := os.Mkdir(w.dir+".empty", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.swap(".empty", ".disk")
+	if got := w.results(w.Run(t.Context(), custody.Cleanup{})); got != "a unknown UNREACHABLE" || open() != 1 {
+		t.Errorf("run, not mounted: %q, %d open", got, open())
+	}
+	if list, err := w.Dispose(t.Context(), nil); err != nil || len(list) != 0 || open() != 1 || w.overdue() != "a" {
+		t.Errorf("dispose, not mounted: %v, %v, %d open, overdue %q", list, err, open(), w.overdue())
+	}
+	w.swap(".disk", ".empty")
+	if got := w.results(w.Run(t.Context(), custody.Cleanup{Force: true})); got != "a gone MISSING" || open() != 0 || w.exists(path) {
+		t.Errorf("mounted again: %q, %d open, there %t", got, open(), w.exists(path))
+	}
+}
+
 // An empty directory where another was is no proof that what lay there is gone: a
 // disk may not be mounted. It is one again when something tracked is seen in it.
 func TestRootIsAnother(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.due("a")
-	swap := func(from, to string) {
-		t.Helper()
-		if err := os.Rename(w.dir, w.dir+to); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(w.dir+from, w.dir); err != nil {
-			t.Fatal(err)
-		}
-		conn, err := files.Open(w.dir, files.Options{}) // a process of its own
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		w.o.Stores[0].Connector = conn
-		w.Custody = w.open()
-	}
 	if err := os.Mkdir(w.dir+".empty", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	swap(".empty", ".disk")
+	w.swap(".empty", ".disk")
 	w.old("stranger")
 	for name, got := range map[string]string{
 		"verify": w.results(w.Verify(t.Context())),
@@ -155,12 +198,12 @@ func TestRootIsAnother(t *testing.T) {
 	if got := w.results(w.Verify(t.Context())); got != "a unknown UNREACHABLE" {
 		t.Errorf("beside a stranger: %q", got)
 	}
-	swap(".disk", ".empty")
+	w.swap(".disk", ".empty")
 	if got := w.results(w.Run(t.Context(), custody.Cleanup{Force: true})); got != "a gone GONE" {
 		t.Errorf("mounted again: %q", got)
 	}
 	w.due("b")
-	swap(".empty", ".disk")
+	w.swap(".empty", ".disk")
 	if got := w.results(w.Verify(t.Context())); got != "b unknown UNREACHABLE" {
 		t.Errorf("made anew: %q", got)
 	}

@@ -20,28 +20,47 @@ func (c *Custody) doubtRoot(ctx context.Context, s *Store, events []event, looke
 		present = present || events[i].state == connector.Present && tracked
 		gone = gone || events[i].state == connector.Gone
 	}
-	if s.Root == "" || !present && !gone {
-		return
-	}
-	fi, err := os.Stat(s.Root)
-	if err != nil {
-		return // it was there when the connector looked
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
+	is, ok := inode(s.Root)
+	if !ok || !present && !gone {
 		return
 	}
 	was, known := c.state.root(ctx, s)
 	switch {
-	case present && (!known || was != st.Ino):
-		c.state.keepRoot(ctx, s, st.Ino)
-	case !present && known && was != st.Ino:
+	case present && (!known || was != is):
+		c.state.keepRoot(ctx, s, is)
+	case !present && known && was != is:
 		for _, i := range looked {
 			if events[i].state == connector.Gone {
 				events[i].sight = sight{state: connector.Unknown, reason: connector.Unreachable}
 			}
 		}
 	}
+}
+
+// inode is that of a root; not ok where a store has none, or it is not there now,
+// though it was when the connector looked.
+func inode(root string) (n uint64, ok bool) {
+	if root == "" {
+		return 0, false
+	}
+	fi, err := os.Stat(root)
+	if err != nil {
+		return 0, false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Ino, true
+}
+
+// doubtful reports a store whose root is not the directory in which something tracked
+// was last seen: what was begun there is left until it is, or something tracked is
+// seen in it.
+func (c *Custody) doubtful(ctx context.Context, s *Store) bool {
+	is, ok := inode(s.Root)
+	was, known := c.state.root(ctx, s)
+	return ok && known && was != is
 }
 
 // root is the inode of the root of a store in which something tracked was seen. It
