@@ -262,6 +262,10 @@ func (l *Ledger) Refusal() error {
 	return l.refusal
 }
 
+// Unreachable reports an error of a database that could not be reached, or was lost
+// or ended in the midst of it: the same call may succeed later. It never is of SQLite.
+func (l *Ledger) Unreachable(err error) bool { return l.lost(err) }
+
 // Lease takes the right called name, such as the right to run purges, without
 // waiting. errors.Is(err, ErrBusy) tells that another live process or handle has
 // it. The operating system or the server frees it when its owner dies.

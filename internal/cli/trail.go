@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -32,7 +31,8 @@ func (a *app) trailCommand() *cobra.Command {
 		Long: `Reads the ledger: runs, rules evaluated, intents, outcomes, incidents, in the order
 in which they were written. With --items, --item or --file it names paths and keys,
 which are personal data; what was destroyed shows as ‹sealed off›. Instants are
-in UTC. With --follow and --json each entry is an object on a line of its own.
+in UTC. With --follow and --json each entry is an object on a line of its own; a
+server that goes away is waited for, and no entry is skipped or shown twice.
 
 Actions: ` + actionList() + `.`,
 		Example: "  epitaph trail --since 7d\n  epitaph trail --item 4711            # what became of record 4711?\n  epitaph trail --file '*.wav' --actor anna --csv\n  epitaph trail --follow --json",
@@ -178,60 +178,6 @@ func (a *app) trailStats(ctx context.Context, l *ledger.Ledger, o report.Options
 	default:
 		return s.Text(a.env.Stdout, a.style())
 	}
-}
-
-// followEvery is how often a trail that is followed looks for more.
-const followEvery = 500 * time.Millisecond
-
-// follow shows the last entries, and then each one when it is there.
-func (a *app) follow(ctx context.Context, l *ledger.Ledger, o report.Options) error {
-	write := a.trailText
-	if a.global.json {
-		write = func(lines iter.Seq2[report.Line, error]) (int, error) { return report.JSONLines(a.env.Stdout, lines) }
-	}
-	top, _, err := l.Newest(ctx)
-	if err != nil {
-		return err
-	}
-	first := o
-	first.Filter.Before = top + 1
-	if first.Filter.Limit == 0 && first.Filter.Since.IsZero() {
-		first.Filter.Limit, first.Filter.Newest = 10, true
-	}
-	lines := report.Trail(ctx, l, first)
-	if first.Filter.Newest {
-		lines = reversed(lines)
-	}
-	if _, err := write(lines); err != nil {
-		return a.followed(err)
-	}
-	o.Filter.Limit, o.Filter.Newest = 0, false
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return a.followed(ctx.Err())
-		case <-tick.C:
-		}
-		n, _, err := l.Newest(ctx)
-		if err == nil && n > top {
-			o.Filter.After, o.Filter.Before = top, n+1
-			_, err = write(report.Trail(ctx, l, o))
-			top = n
-		}
-		if err != nil {
-			return a.followed(err)
-		}
-	}
-}
-
-// followed ends a trail that was followed: an interrupt is how it ends.
-func (a *app) followed(err error) error {
-	if a.stopped() && errors.Is(err, context.Canceled) {
-		return ended(StatusInterrupted)
-	}
-	return err
 }
 
 func (a *app) trailLedger(ctx context.Context, dsn string) (*ledger.Ledger, error) {
