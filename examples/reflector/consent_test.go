@@ -63,7 +63,7 @@ func TestConsentDeletesEveryTrackThenSaysSo(t *testing.T) {
 	tracks := []string{"c/1.webm", "c/2.webm", "c/3.webm"}
 	id, m, rec := b.denied("", tracks, nil)
 	stored := b.transcript(transcript{age: 3 * day, files: true, stored: true, meeting: b.meeting("c/video.mp4")}) // anonymous, in the bucket
-	const newest = "transcript WHERE id = $1 AND change_seq >= (SELECT max(change_seq) - 1 FROM transcript)" // of the two
+	const newest = "transcript WHERE id = $1 AND change_seq >= (SELECT max(change_seq) - 1 FROM transcript)"       // of the two
 	if b.count(newest, id) != 0 {
 		t.Fatal("it is among the newest to begin with")
 	}
