@@ -33,6 +33,7 @@ type keeping struct {
 	pinNames   []string // for people: "file", "object", …
 	witnesses  []ledger.Witness
 	retain     policy.Period
+	clockJump  policy.Period // zero: the default
 	// out takes what the pin "stdout" prints, until the result was printed.
 	out *bytes.Buffer
 }
@@ -40,7 +41,7 @@ type keeping struct {
 // keepingOf finds what belongs to the policy's ledger.
 func (a *app) keepingOf(ctx context.Context, pol *policy.Policy) (*keeping, error) {
 	k := keepingFiles(pol)
-	k.retain = pol.LedgerOptions.Retain
+	k.retain, k.clockJump = pol.LedgerOptions.Retain, pol.Limits.ClockJump
 	if err := k.addWitnesses(pol); err != nil {
 		return nil, err
 	}

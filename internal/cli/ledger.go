@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -15,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/epitaph/epitaph/ledger"
+	"github.com/epitaph/epitaph/policy"
+	"github.com/epitaph/epitaph/purge"
 )
 
 func (a *app) ledgerCommand() *cobra.Command {
@@ -112,6 +115,7 @@ func (a *app) printActs(object map[string]any, format string, args ...any) error
 
 type pruneFlags struct {
 	before string
+	allow  []string
 	actFlags
 }
 
@@ -141,7 +145,10 @@ valid. That they went is an entry.
 
 An entry that is in effect stays however old it is, and all after it: a batch
 without an outcome, a file that is tracked, the key that signs, a fork. Its years
-count from when it last was.`,
+count from when it last was.
+
+Nothing goes while the clock stands further after the newest entry than the
+policy's limits: {clock_jump: …}, or before it: --allow clock says that it is right.`,
 		Example: "  epitaph ledger prune --dry-run\n  epitaph ledger prune --yes        # from cron, once a month",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -151,11 +158,15 @@ count from when it last was.`,
 		},
 	}
 	cmd.Flags().StringVar(&f.before, "before", "", "those before `WHEN`, 2027-01-31 or a span such as 7y; never younger than the retention")
+	cmd.Flags().StringSliceVar(&f.allow, "allow", nil, "lift `INTERLOCKS` knowingly: clock")
 	f.add(cmd)
 	return cmd
 }
 
 func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFlags) error {
+	if err := checkAllow(f.allow, "clock"); err != nil {
+		return err
+	}
 	now := a.env.Now()
 	before := k.retain.Before(now)
 	if f.before != "" {
@@ -189,6 +200,11 @@ func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFl
 	if err := a.agree(f.yes, entriesText(r.Entries)+" before "+instant(before)+" would be gone for good"); err != nil {
 		return err
 	}
+	if !slices.Contains(f.allow, "clock") {
+		if err := clockStop(ctx, l, now, k.clockJump); err != nil {
+			return err
+		}
+	}
 	p.Dry, p.Secrets = false, a.secrets(f.reason)
 	if r, err = l.Prune(ctx, p); err != nil {
 		return copiesLeft(err, "the entries are pruned")
@@ -197,6 +213,16 @@ func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFl
 		return err
 	}
 	return a.afterwards(ctx, k, l)
+}
+
+// clockStop is an error when the clock is not to be believed: one that was set
+// ahead by years makes entries look older than the retention.
+func clockStop(ctx context.Context, l *ledger.Ledger, now time.Time, limit policy.Period) error {
+	stop, err := purge.ClockJump(ctx, l, now, limit)
+	if err == nil && stop != nil {
+		return stop
+	}
+	return err
 }
 
 // cleanUp removes the copies that a pruning may have left which was cut short.

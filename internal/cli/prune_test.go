@@ -89,7 +89,7 @@ func TestPruneIsKilled(t *testing.T) {
 		must(t, err)
 		must(t, other.Start())
 		bufio.NewScanner(shown).Scan()
-		first := command(t.Context(), dir, "ledger", "prune", "--yes")
+		first := command(t.Context(), dir, "ledger", "prune", "--yes", "--allow", "clock")
 		began := time.Now()
 		must(t, first.Start())
 		switch {
@@ -113,7 +113,7 @@ func TestPruneIsKilled(t *testing.T) {
 		if pruned(t, path) > 0 && namesLeft(t, path, name) > 0 {
 			between++
 		}
-		if out, err := command(t.Context(), dir, "ledger", "prune", "--yes").CombinedOutput(); err != nil {
+		if out, err := command(t.Context(), dir, "ledger", "prune", "--yes", "--allow", "clock").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		if n := pruned(t, path); n != 512 {

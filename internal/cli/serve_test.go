@@ -474,7 +474,15 @@ func TestServePrunes(t *testing.T) {
 		must(t, err)
 	}
 	must(t, l.Close())
+	// A clock that was set ahead makes entries look old.
 	s := serve(t, dir, nil)
+	s.wait(`"event":"pruned","status":3,"entries":0`)
+	s.end(syscall.SIGTERM, 0)
+	l = openDirect(t, dir)
+	_, err := l.Append(t.Context(), ledger.Entry{Kind: ledger.Heartbeat, Rule: "old", At: time.Now()})
+	must(t, err)
+	must(t, l.Close())
+	s = serve(t, dir, nil)
 	s.wait(`"event":"pruned","status":0,"entries":256,"held":300,"held_by":"key"`)
 	s.end(syscall.SIGTERM, 0)
 	out, err := command(t.Context(), dir, "ledger", "prune", "--yes").CombinedOutput()

@@ -373,14 +373,23 @@ func (s *service) event(e purge.Event) {
 	}
 }
 
-// letGo prunes the ledger.
+// letGo prunes the ledger. It looks first: a pruning that has nothing to let go
+// of rewrites tables all the same, and on PostgreSQL appends wait for that.
 func (s *service) letGo(ctx context.Context, pol *policy.Policy, r *daemon.Result) error {
 	return s.within(ctx, pol, write, func(k *keeping, l *ledger.Ledger) (err error) {
-		p := ledger.Pruning{Before: k.retain.Before(s.env.Now()), Secrets: s.secrets("")}
+		now := s.env.Now()
+		p := ledger.Pruning{Before: k.retain.Before(now), Dry: true}
 		if p.Tracked, err = s.oldestTracked(ctx, k, l, p.Before); err != nil {
 			return err
 		}
 		done, err := l.Prune(ctx, p)
+		if err == nil && done.Entries > 0 {
+			if err := clockStop(ctx, l, now, k.clockJump); err != nil {
+				return err
+			}
+			p.Dry, p.Secrets = false, s.secrets("")
+			done, err = l.Prune(ctx, p)
+		}
 		r.Entries, r.Held, r.HeldBy, r.Idle = done.Entries, done.Held, string(done.By), err == nil && done.Entries+done.Held == 0
 		return ownersOnly(err)
 	})
