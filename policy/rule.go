@@ -174,7 +174,7 @@ type Limits struct {
 	// stops: a wrong template or root looks just like that. Default 50 %, and
 	// for fewer than ten only where there are two or more parts and none is there.
 	Missing Share
-	// ClockJump is the longest silence since the ledger's newest entry that is
+	// ClockJump is the longest silence since the ledger's last run that is
 	// believed without a person's word. Default 45 days.
 	ClockJump Period
 }

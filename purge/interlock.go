@@ -34,7 +34,7 @@ func tooMissing(gone, all, limit int64) bool {
 
 // interlocks returns everything that stands against the run, in the order of
 // the rules. Nothing has been touched yet.
-func (r *run) interlocks(ctx context.Context, newest time.Time) ([]*Interlock, error) {
+func (r *run) interlocks(ctx context.Context, known marks) ([]*Interlock, error) {
 	var stops []*Interlock
 	now := r.clock()
 	if ahead := r.plan.AsOf.Sub(now); ahead > grace {
@@ -42,7 +42,7 @@ func (r *run) interlocks(ctx context.Context, newest time.Time) ([]*Interlock, e
 			Hint: "a plan that looks ahead is for looking; make one without --as-of to carry it out"})
 	}
 	if !r.c.Allow.Clock {
-		if stop := jumped(now, newest, r.policy.Limits.ClockJump); stop != nil {
+		if stop := jumped(now, known, r.policy.Limits.ClockJump); stop != nil {
 			stops = append(stops, stop)
 		}
 	}
@@ -61,32 +61,42 @@ func (r *run) interlocks(ctx context.Context, newest time.Time) ([]*Interlock, e
 }
 
 // ClockJump returns the interlock that stands against disposing of anything at an
-// instant, for those who do it without a plan; nil when none does. It compares the
-// instant with the newest entry of the ledger that was not itself written by a run
-// which the clock stopped: it may stand five minutes before, and a limit after it,
-// 45 days where none is given. An error is the ledger's.
+// instant, for those who do it without a plan; nil when none does. The instant may
+// stand five minutes before the newest entry of the ledger, and a limit after its
+// newest run or clean-up, 45 days where none is given. What a run wrote which the
+// clock stopped does not count. An error is the ledger's.
 func ClockJump(ctx context.Context, l Ledger, now time.Time, limit policy.Period) (*Interlock, error) {
-	newest, err := reference(ctx, l)
+	known, err := reference(ctx, l)
 	if err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
-	return jumped(now, newest, limit), nil
+	return jumped(now, known, limit), nil
 }
 
-// jumped compares a clock with the instant that reference found.
-func jumped(now, newest time.Time, limit policy.Period) *Interlock {
-	if newest.IsZero() {
+// marks are the instants that a clock is compared with.
+type marks struct {
+	newest time.Time // of the newest entry: the clock cannot be before it
+	// ran is when a run or clean-up last was at work. Applications that write to
+	// the ledger all day go by the wrong clock too: their entries would hide a jump.
+	// Where nothing ever ran it is newest.
+	ran   time.Time
+	never bool // nothing ever ran
+}
+
+// jumped compares a clock with what reference found.
+func jumped(now time.Time, known marks, limit policy.Period) *Interlock {
+	if known.newest.IsZero() {
 		return nil
 	}
 	const hint = "set the clock right, or add --allow clock if it is right"
-	if back := newest.Sub(now); back > grace {
+	if back := known.newest.Sub(now); back > grace {
 		return &Interlock{Code: Clock, Have: -seconds(back), Limit: seconds(grace), Hint: hint}
 	}
 	if limit.IsZero() {
 		limit = policy.Period{Days: defaultJump}
 	}
-	if last := limit.After(newest); now.After(last) {
-		return &Interlock{Code: Clock, Have: seconds(now.Sub(newest)), Limit: seconds(last.Sub(newest)), Hint: hint}
+	if last := limit.After(known.ran); now.After(last) {
+		return &Interlock{Code: Clock, Have: seconds(now.Sub(known.ran)), Limit: seconds(last.Sub(known.ran)), Hint: hint, sinceRun: !known.never}
 	}
 	return nil
 }
@@ -187,12 +197,27 @@ func or[T comparable](v, fallback T) T {
 	return v
 }
 
-// reference finds the instant to compare the clock with: of the newest entry
-// that no clock-stopped run wrote. Such a run's entries carry the wrong clock's
-// time; believed, they would lift the interlock for the next run.
-func reference(ctx context.Context, l Ledger) (time.Time, error) {
+// reference finds the instants to compare the clock with, among what no
+// clock-stopped run wrote. Such a run's entries carry the wrong clock's time;
+// believed, they would lift the interlock for the next run.
+func reference(ctx context.Context, l Ledger) (marks, error) {
+	var m marks
+	var err error
+	if m.newest, err = believed(ctx, l, nil); err != nil {
+		return m, err
+	}
+	// These a run or clean-up writes whatever was due.
+	m.ran, err = believed(ctx, l, []ledger.Kind{ledger.Heartbeat, ledger.RunFinished, ledger.CustodyLooks})
+	if m.never = m.ran.IsZero(); m.never {
+		m.ran = m.newest
+	}
+	return m, err
+}
+
+// believed is the instant of the newest entry of some kinds, nil for all.
+func believed(ctx context.Context, l Ledger, kinds []ledger.Kind) (time.Time, error) {
 	stopped := make(map[string]bool)
-	for e, err := range l.Entries(ctx, ledger.Filter{Newest: true}) {
+	for e, err := range l.Entries(ctx, ledger.Filter{Kinds: kinds, Newest: true}) {
 		if err != nil {
 			return time.Time{}, err
 		}

@@ -60,6 +60,10 @@ func TestInterlocks(t *testing.T) {
 			}
 		}, purge.TooMissing, &purge.Allow{Missing: true}},
 		{"clock set back", func(w *world) { w.wrote(t0.Add(6 * time.Minute)) }, purge.Clock, &purge.Allow{Clock: true}},
+		{"clock jumped, and applications went on by it", func(w *world) {
+			w.wroteAs(ledger.RunFinished, t0.AddDate(0, 0, -46))
+			w.wroteAs(ledger.CustodyOperations, t0.Add(-time.Minute))
+		}, purge.Clock, &purge.Allow{Clock: true}},
 		{"clock jumped", func(w *world) { w.wrote(t0.AddDate(0, 0, -46)) }, purge.Clock, &purge.Allow{Clock: true}},
 		{"store clock", func(w *world) { w.stores["app"] = clocked{w.app, t0.Add(-7 * time.Minute)} }, purge.Clock, &purge.Allow{Clock: true}},
 		{"root of a rule", func(w *world) { w.disk.Break() }, purge.Root, nil},
@@ -139,7 +143,12 @@ func TestInterlocks(t *testing.T) {
 // wrote gives the ledger an entry of that instant.
 func (w *world) wrote(at time.Time) {
 	w.t.Helper()
-	if _, err := w.ledger.Append(context.Background(), ledger.Entry{At: at, Kind: ledger.RunStarted}); err != nil {
+	w.wroteAs(ledger.RunStarted, at)
+}
+
+func (w *world) wroteAs(kind ledger.Kind, at time.Time) {
+	w.t.Helper()
+	if _, err := w.ledger.Append(context.Background(), ledger.Entry{At: at, Kind: kind}); err != nil {
 		w.t.Fatal(err)
 	}
 }

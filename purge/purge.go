@@ -161,6 +161,8 @@ type Interlock struct {
 	// million, or seconds, as the code says.
 	Have, Limit int64
 	Hint        string // what to type
+
+	sinceRun bool // the clock was compared with the last run, not the newest entry
 }
 
 // Error says what stopped the run. It holds names of rules and stores and
@@ -183,6 +185,8 @@ func (i *Interlock) Error() string {
 			return fmt.Sprintf("%sthe clocks of this host and of store %s are %s apart, the limit is %s", subject, i.Store, span(abs(i.Have)), span(i.Limit))
 		case i.Have < 0:
 			return fmt.Sprintf("the clock stands %s before the newest entry of the ledger, the limit is %s", span(-i.Have), span(i.Limit))
+		case i.sinceRun:
+			return fmt.Sprintf("the clock stands %s after the last run in the ledger, the limit is %s", span(i.Have), span(i.Limit))
 		default:
 			return fmt.Sprintf("the clock stands %s after the newest entry of the ledger, the limit is %s", span(i.Have), span(i.Limit))
 		}

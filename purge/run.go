@@ -158,14 +158,14 @@ func newID(at time.Time, random io.Reader) (string, error) {
 
 // do is the run between lease and release.
 func (r *run) do(ctx context.Context) error {
-	newest, err := r.prepare(ctx)
+	known, err := r.prepare(ctx)
 	if err != nil {
 		return err
 	}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
-	stops, err := r.interlocks(ctx, newest)
+	stops, err := r.interlocks(ctx, known)
 	if err != nil {
 		return r.finish(ctx, err)
 	}
@@ -182,19 +182,19 @@ func (r *run) do(ctx context.Context) error {
 	return r.finish(ctx, nil)
 }
 
-// prepare reads what the ledger knows: the newest instant, whether the plan was
+// prepare reads what the ledger knows: the instants to believe, whether the plan was
 // carried out, and the intents that are open.
-func (r *run) prepare(ctx context.Context) (time.Time, error) {
-	newest, err := reference(ctx, r.c.Ledger)
+func (r *run) prepare(ctx context.Context) (marks, error) {
+	known, err := reference(ctx, r.c.Ledger)
 	if err != nil {
-		return newest, fmt.Errorf("read ledger: %w", err)
+		return known, fmt.Errorf("read ledger: %w", err)
 	}
 	if err := r.carriedOut(ctx); err != nil {
-		return newest, err
+		return known, err
 	}
 	for e, err := range r.c.Ledger.OpenIntents(ctx) {
 		if err != nil {
-			return newest, fmt.Errorf("read open intents: %w", err)
+			return known, fmt.Errorf("read open intents: %w", err)
 		}
 		r.report.Open++
 		if _, ok := r.plan.Rule(e.Rule); !ok {
@@ -209,7 +209,7 @@ func (r *run) prepare(ctx context.Context) (time.Time, error) {
 			}
 		}
 	}
-	return newest, nil
+	return known, nil
 }
 
 // carriedOut refuses a plan that an earlier run has settled to the last item. A

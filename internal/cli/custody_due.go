@@ -284,8 +284,8 @@ that stays until the file is gone.
 not go; a file whose owner is alive is still left alone until it is due.
 
 It stops before any effect when the clock stands more than 5 minutes before the
-newest entry of the ledger, or after it by more than limits: {clock_jump: …} of the
-policy (45 days): a clock that was set ahead makes everything due. --allow clock
+newest entry of the ledger, or after its last run by more than limits: {clock_jump: …}
+of the policy (45 days): a clock that was set ahead makes everything due. --allow clock
 lifts that.
 
 Status: 0 when all that was taken is gone, 1 when something is left or unknown, 3

@@ -147,8 +147,8 @@ An entry that is in effect stays however old it is, and all after it: a batch
 without an outcome, a file that is tracked, the key that signs, a fork. Its years
 count from when it last was.
 
-Nothing goes while the clock stands further after the newest entry than the
-policy's limits: {clock_jump: …}, or before it: --allow clock says that it is right.`,
+Nothing goes while the clock stands further after the last run than the policy's
+limits: {clock_jump: …}, or before the newest entry: --allow clock says that it is right.`,
 		Example: "  epitaph ledger prune --dry-run\n  epitaph ledger prune --yes        # from cron, once a month",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

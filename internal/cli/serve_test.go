@@ -447,7 +447,7 @@ func TestServeCleansNothingUpByAClockThatJumped(t *testing.T) {
 	must(t, l.Close())
 	s := serve(t, dir, nil, "--cleanup", "1s", "--prune=false")
 	for range 2 {
-		s.wait("stopped before the first deletion: the clock stands 60 days after the newest entry of the ledger")
+		s.wait("stopped before the first deletion: the clock stands 60 days after the last run in the ledger")
 		s.wait(`"event":"cleanup_ended","status":3,"gone":0`)
 	}
 	if _, alarms := s.status(1); fmt.Sprint(alarms) != "[cleanup]" {
