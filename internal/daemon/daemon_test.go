@@ -143,6 +143,7 @@ func (w *world) serve(script func()) error {
 
 // told are the events of these names, without the rest of the fields.
 func (w *world) told(names ...daemon.EventName) (list []string) {
+	synctest.Wait() // for what the daemon does at this very instant
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.events {
@@ -154,6 +155,7 @@ func (w *world) told(names ...daemon.EventName) (list []string) {
 }
 
 func (w *world) alarms() string {
+	synctest.Wait() // for what the daemon does at this very instant
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return fmt.Sprint(w.health.Alarms)
@@ -161,6 +163,7 @@ func (w *world) alarms() string {
 
 // at are the times of an act.
 func (w *world) at(a daemon.Act) string {
+	synctest.Wait() // for what the daemon does at this very instant
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.Join(w.times[a], " ")
