@@ -17,7 +17,8 @@ import (
 // compared, not to be erased. The wants are of columns of the collection itself.
 // Anchor, Cutoff, Hold, InUse and Links are passed over. An error ends the
 // sequence: what was yielded stands, and nothing may be concluded from what is
-// absent. A query that does not fit is a [*FaultError].
+// absent. A row whose key is NULL cannot be named: it ends the sequence too, with a
+// [*NullKeyError]. A query that does not fit is a [*FaultError].
 func (c *Connector) List(ctx context.Context, q *connector.Query) iter.Seq2[connector.Item, error] {
 	return func(yield func(connector.Item, error) bool) {
 		b, err := c.bindList(ctx, q)
@@ -50,11 +51,38 @@ func (c *Connector) List(ctx context.Context, q *connector.Query) iter.Seq2[conn
 				}
 			}
 			if len(rows) < c.o.Chunk {
+				if err := c.nameless(ctx, b); err != nil {
+					yield(connector.Item{}, fmt.Errorf("list rows: %w", err))
+				}
 				return
 			}
 			last = rows[len(rows)-1]
 		}
 	}
+}
+
+// nameless is a [*NullKeyError] when there are rows of the list that its chunks
+// pass over, since their key is NULL.
+func (c *Connector) nameless(ctx context.Context, b *binding) error {
+	if !b.root.nullKey() {
+		return nil
+	}
+	t := quoteTable(b.d, b.root)
+	s := newStmt(b.d, "SELECT 1 FROM ", t, " WHERE (", strings.Join(b.root.maybeNull(of(b.d, t, b.root.pk), " IS NULL"), " OR "), ")")
+	if b.q.Where != "" {
+		s.add(" AND (", b.q.Where, "\n)")
+	}
+	found := false
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) error {
+		return s.add(" LIMIT 1").each(ctx, conn, 1, func([]any) error {
+			found = true
+			return nil
+		})
+	})
+	if err == nil && found {
+		err = &NullKeyError{b.root.full()}
+	}
+	return err
 }
 
 // CheckList proves, without any effect, that List can run q. As in Check, the
@@ -166,18 +194,7 @@ func (b *binding) listChunk(ctx context.Context, q querier, last *row, limit int
 			return errors.New("primary key is NULL")
 		}
 		r := &row{key: k, loc: b.locator(k)}
-		v = v[n:]
-		for range b.wants {
-			r.when = append(r.when, isTrue(v[0]))
-			v = v[1:]
-		}
-		for _, x := range v {
-			if t, ok := asText(x); ok {
-				r.texts = append(r.texts, t)
-			} else {
-				r.texts = append(r.texts, nil)
-			}
-		}
+		b.takeWants(r, v[n:])
 		rows = append(rows, r)
 		return nil
 	})

@@ -95,3 +95,21 @@ func TestHiddenRowNumberIsAFault(t *testing.T) {
 		t.Errorf("faults: %q", got)
 	}
 }
+
+// A list cannot name such a row either: it ends with an error, so that nobody
+// takes what it gave for all there is.
+func TestListSaysThatARowHasNoKey(t *testing.T) {
+	t.Parallel()
+	s := open(t, "sqlite")
+	s.do("CREATE TABLE files (name TEXT PRIMARY KEY, path TEXT)", "INSERT INTO files VALUES ('a', 'p1'), ('b', 'p2'), (NULL, 'p3')")
+	for _, chunk := range []int{1, 2, 3, 100} {
+		var no *rows.NullKeyError
+		if got, err := listed(s.connectChunk(chunk), s, &connector.Query{Collection: "files", Wants: want("path")}); !errors.As(err, &no) || strings.Count(got, "[[p") != 2 {
+			t.Errorf("by %d: %v, %s", chunk, err, got)
+		}
+		got, err := listed(s.connectChunk(chunk), s, &connector.Query{Collection: "files", Where: "path <> 'p3'", Wants: want("path")})
+		if err != nil || strings.Count(got, "[[p") != 2 {
+			t.Errorf("by %d, of others: %v, %s", chunk, err, got)
+		}
+	}
+}

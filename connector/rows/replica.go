@@ -23,6 +23,7 @@ type Replica struct {
 // server answered. It names settings only.
 type ReplicaError struct{ Text, Hint string }
 
+// Error is for a person: it names no value and no message of a driver.
 func (e *ReplicaError) Error() string { return e.Text }
 
 // Replica opens a copy of the database: a standby of PostgreSQL that follows by

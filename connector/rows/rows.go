@@ -205,6 +205,7 @@ type TimeoutError struct{ Limit time.Duration }
 // Timeout is always true.
 func (e *TimeoutError) Timeout() bool { return true }
 
+// Error says how long was waited.
 func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("the database did not answer within %v", e.Limit)
 }

@@ -79,7 +79,13 @@ func (b *binding) take(v []any, keyless bool) (*row, error) {
 	if t, ok := v[0].([]byte); ok {
 		r.anchor = string(t)
 	}
-	v = v[4:]
+	b.takeWants(r, v[4:])
+	return r, nil
+}
+
+// takeWants fills in of which wants a row has something, and the columns read for
+// them.
+func (b *binding) takeWants(r *row, v []any) {
 	for range b.wants {
 		r.when = append(r.when, isTrue(v[0]))
 		v = v[1:]
@@ -91,7 +97,6 @@ func (b *binding) take(v []any, keyless bool) (*row, error) {
 			r.texts = append(r.texts, nil)
 		}
 	}
-	return r, nil
 }
 
 func (b *binding) locator(k key) connector.Locator { return locator(b.root, k, typed(b.d)) }
@@ -104,6 +109,7 @@ func typed(d dialect) bool { return d.grammar().bracket }
 // could be claimed and proven gone, so it stays.
 type NullKeyError struct{ Table string }
 
+// Error names the table.
 func (e *NullKeyError) Error() string { return "the primary key of a row of " + e.Table + " is NULL" }
 
 // pass is one walk of a scan: which rows, in which order.
