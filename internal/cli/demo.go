@@ -299,13 +299,13 @@ func (d *demonstration) compare(ctx context.Context, before, after []seen) error
 	if err != nil {
 		return err
 	}
-	d.p.linef("In the raw bytes of app.db stand %d of %d digests of due records: SQLite keeps copies in pages that it split\n"+
-		"before, and samples of indexed values in its statistics. After ANALYZE and VACUUM: %d.", purged, len(d.digests), vacuumed)
+	d.p.linef("In the raw bytes of app.db stand %d of %d digests of due records: SQLite keeps samples of indexed\n"+
+		"values in its statistics, until the next ANALYZE. After ANALYZE and VACUUM: %d.", purged, len(d.digests), vacuumed)
 	return d.p.err
 }
 
 // vacuum renews the statistics, which hold samples of what is gone, and rewrites
-// the file without what stands in its unused space.
+// the file: what they stood in is unused space then.
 func (d *demonstration) vacuum(ctx context.Context) error {
 	db, err := d.database()
 	if err != nil {
