@@ -247,20 +247,40 @@ func TestLostConnection(t *testing.T) {
 	killer := rawPostgres(t, dsn)
 	stop := make(chan struct{})
 	var kills atomic.Int64
+	var acks [2]atomic.Int64
+	// cut ends what is at work, and reports false when the writers are done.
+	cut := func() bool {
+		select {
+		case <-stop:
+			return false
+		case <-time.After(time.Duration(2+rand.IntN(30)) * time.Millisecond):
+		}
+		var n int64
+		if err := killer.QueryRow(`SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ~* 'entries|commit|advisory|begin' AND state <> 'idle') AS k`).Scan(&n); err != nil {
+			t.Error(err)
+		}
+		kills.Add(n)
+		return true
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Duration(10+rand.IntN(60)) * time.Millisecond):
+			// Bursts, and between them both ledgers get on: whoever is cut at every
+			// attempt gives up, and on a slow machine an attempt is long.
+			seen := [2]int64{acks[0].Load(), acks[1].Load()}
+			for range 1 + rand.IntN(3) {
+				if !cut() {
+					return
+				}
 			}
-			var n int64
-			if err := killer.QueryRow(`SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-				WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ~* 'entries|commit|advisory|begin' AND state <> 'idle') AS k`).Scan(&n); err != nil {
-				t.Error(err)
+			for acks[0].Load() == seen[0] || acks[1].Load() == seen[1] {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
 			}
-			kills.Add(n)
 		}
 	})
 	// A fast machine is done before enough was cut.
@@ -270,7 +290,7 @@ func TestLostConnection(t *testing.T) {
 	var writers sync.WaitGroup
 	for g := range 4 {
 		writers.Go(func() {
-			for i := 0; i < 400 || kills.Load() < 5 && time.Now().Before(enough); i++ {
+			for i := 0; i < 400 || kills.Load() < 20 && time.Now().Before(enough); i++ {
 				es := []ledger.Entry{{Kind: ledger.Heartbeat, Rule: fmt.Sprintf("rule%d", g), Facts: []ledger.Fact{ledger.Int("g", int64(g)), ledger.Int("i", int64(i))}}}
 				first, err := []*ledger.Ledger{l, other}[g%2].Append(context.Background(), es...)
 				mu.Lock()
@@ -280,6 +300,7 @@ func TestLostConnection(t *testing.T) {
 					all = append(all, [3]int64{first, 1, int64(g)})
 				}
 				mu.Unlock()
+				acks[g%2].Add(1)
 			}
 		})
 	}
