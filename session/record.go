@@ -16,17 +16,42 @@ import (
 
 // record is what a session says of itself. It holds no personal data.
 type record struct {
-	Version int           `json:"v"`
-	Nonce   string        `json:"nonce"` // tells it from a later session with its id
-	Created time.Time     `json:"created"`
-	Expires time.Time     `json:"expires"`
-	Owner   owner.Process `json:"owner"`
+	Version int       `json:"v"`
+	Nonce   string    `json:"nonce"` // tells it from a later session with its id
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+	// Up is how long the kernel of Boot ran when the session was made. Boot is empty
+	// where nothing is to be counted from there.
+	Boot string        `json:"boot,omitempty"`
+	Up   time.Duration `json:"up,omitempty"`
+
+	Owner owner.Process `json:"owner"`
 	// Leased says that the owner holds the directory's lock for as long as the
 	// session lives.
 	Leased bool `json:"leased"`
 	Sealed bool `json:"sealed,omitempty"`
 	// Key is the number of the session's key in the kernel; 0: there is none.
 	Key int `json:"key,omitempty"`
+}
+
+// over reports that the time of a session is over, by the clock and, on the kernel
+// on which it was made, by how long that has run since.
+func (r *record) over(now time.Time, boot string, up time.Duration) bool {
+	if now.Before(r.Expires) {
+		return false
+	}
+	ran := up - r.Up
+	comparable := r.Boot != "" && r.Boot == boot && ran >= 0 // below zero it is counted from elsewhere; time_namespaces(7)
+	return !comparable || ran >= r.Expires.Sub(r.Created)
+}
+
+// uptime is how long this kernel runs, sleep included; clock_gettime(2).
+func uptime() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
 
 func newNonce(random io.Reader) (string, error) {
@@ -70,7 +95,7 @@ func endNow(dir int, now time.Time) {
 	if err != nil || !r.Expires.After(now) {
 		return
 	}
-	r.Expires = now
+	r.Expires, r.Boot = now, ""
 	b, err := json.Marshal(r)
 	if err != nil {
 		return

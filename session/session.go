@@ -90,7 +90,7 @@ func (s *Store) make(ctx context.Context, id string, ttl time.Duration, by owner
 		return nil, err
 	}
 	now := s.now()
-	x = &Session{s: s, id: id, rec: record{Version: 1, Nonce: nonce, Created: now, Expires: now.Add(ttl), Owner: by, Leased: leased, Sealed: s.o.Sealed}}
+	x = &Session{s: s, id: id, rec: record{Version: 1, Nonce: nonce, Created: now, Expires: now.Add(ttl), Boot: s.me.Boot, Up: s.o.Uptime(), Owner: by, Leased: leased, Sealed: s.o.Sealed}}
 	if s.o.Sealed {
 		if x.seal, err = newSeal(); err == nil {
 			x.rec.Key, err = x.seal.hand(s.keeper(leased), keyName(nonce), ttl)

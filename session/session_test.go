@@ -28,6 +28,7 @@ type bed struct {
 	ledger *ledger.Ledger
 	mu     sync.Mutex
 	ahead  time.Duration
+	up     time.Duration
 	o      session.Options
 }
 
@@ -39,7 +40,7 @@ func newBed(t testing.TB) *bed {
 	b.must(err)
 	t.Cleanup(func() { l.Close() })
 	b.ledger = l
-	b.o = session.Options{Ledger: l, Clock: b.clock, Create: true, Who: "anna@example.org"}
+	b.o = session.Options{Ledger: l, Clock: b.clock, Uptime: b.uptime, Create: true, Who: "anna@example.org"}
 	return b
 }
 
@@ -49,10 +50,26 @@ func (b *bed) clock() time.Time {
 	return time.Now().Add(b.ahead)
 }
 
-func (b *bed) wait(d time.Duration) {
+// uptime is time that passes without anybody setting a clock.
+func (b *bed) uptime() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return 10*time.Hour + b.up
+}
+
+// set sets the clock ahead.
+func (b *bed) set(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ahead += d
+}
+
+// wait lets time pass.
+func (b *bed) wait(d time.Duration) {
+	b.set(d)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.up += d
 }
 
 func (b *bed) must(err error) {

@@ -54,8 +54,12 @@ const DefaultGrace = time.Hour
 type Options struct {
 	Ledger purge.Ledger
 	Clock  func() time.Time // nil: time.Now
-	Rand   io.Reader        // nil: crypto/rand
-	Host   string           // "": the kernel's host name
+	// Uptime is how long this kernel runs, sleep included; nil: CLOCK_BOOTTIME. A
+	// session of this boot is over when it and the clock say so: a clock that was
+	// set ahead ends none.
+	Uptime func() time.Duration
+	Rand   io.Reader // nil: crypto/rand
+	Host   string    // "": the kernel's host name
 	// Who asks for disposals; sealed in the ledger.
 	Who string
 	// Create makes the root, with mode 0700, where it does not exist, and turns
@@ -135,6 +139,9 @@ func openStore(root string, o Options) (*Store, error) {
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Uptime == nil {
+		o.Uptime = uptime
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader

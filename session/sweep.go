@@ -146,7 +146,7 @@ func (s *Store) info(name string) (i Info, ok bool, err error) {
 
 // stands says how a session stands of which nobody holds the lock.
 func (s *Store) stands(r record) Standing {
-	if !s.now().Before(r.Expires) {
+	if r.over(s.now(), s.me.Boot, s.o.Uptime()) {
 		return Expired
 	}
 	life := s.me.Life(r.Owner)

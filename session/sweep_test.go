@@ -276,3 +276,41 @@ func TestSettleTakesNoOtherSession(t *testing.T) {
 		t.Errorf("ledger: %d gone, %d open", gone, open)
 	}
 }
+
+// A clock that is set ahead by years ends no session: how long it has lived is counted
+// by the kernel. Of an earlier boot nothing is counted, and the clock is all there is.
+func TestSweepBelievesNoClockThatJumped(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	s := b.store()
+	id, earlier, old, elsewhere := b.left(s, time.Hour, me(t)), b.left(s, time.Hour, owner.Process{}), b.left(s, time.Hour, owner.Process{}), b.left(s, time.Hour, owner.Process{})
+	b.rewrite(earlier, func(r map[string]any) { r["boot"] = "11111111-2222-3333-4444-555555555555" })
+	b.rewrite(old, func(r map[string]any) { delete(r, "boot"); delete(r, "up") })  // of a program that did not count
+	b.rewrite(elsewhere, func(r map[string]any) { r["up"] = 40 * 24 * time.Hour }) // where the count is another
+	b.set(2 * 365 * 24 * time.Hour)
+	w, err := s.Sweep(t.Context())
+	b.must(err)
+	if len(w.Ended) != 3 || w.Waiting != 1 || !b.exists(b.path(id, "note.txt")) {
+		t.Fatalf("%d ended, %d waiting, the session of this boot is there: %v", len(w.Ended), w.Waiting, b.exists(b.path(id)))
+	}
+	for _, gone := range []string{earlier, old, elsewhere} {
+		if b.exists(b.path(gone)) {
+			t.Error("a session that only the clock can tell of is left")
+		}
+	}
+	b.wait(59 * time.Minute)
+	if w, err = s.Sweep(t.Context()); err != nil || len(w.Ended) != 0 {
+		t.Fatalf("a minute before its time: %d ended, %v", len(w.Ended), err)
+	}
+	b.wait(2 * time.Minute)
+	if w, err = s.Sweep(t.Context()); err != nil || len(w.Ended) != 1 || b.exists(b.path(id)) {
+		t.Fatalf("after its time: %d ended, %v", len(w.Ended), err)
+	}
+	// Set back, the clock keeps one a while longer: nothing goes before both agree.
+	id = b.left(s, time.Hour, owner.Process{})
+	b.set(-24 * time.Hour)
+	b.wait(2 * time.Hour)
+	if w, err = s.Sweep(t.Context()); err != nil || len(w.Ended) != 0 || !b.exists(b.path(id)) {
+		t.Fatalf("with a clock set back: %d ended, %v", len(w.Ended), err)
+	}
+}
