@@ -47,6 +47,16 @@ func (l *Ledger) checkMoved(ctx context.Context, q querier, size int64) error {
 	return nil
 }
 
+// Moved returns ErrMoved for a ledger that goes on elsewhere, for those who begin
+// what they will have to record.
+func (l *Ledger) Moved(ctx context.Context) error {
+	n, _, err := l.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	return l.checkMoved(ctx, l.read, n)
+}
+
 // Copy moves a ledger to an empty database and opens it there. All entries,
 // proofs and checkpoints stay valid: it is the same ledger. The source is told
 // by an entry, and refuses to be appended to afterwards: a ledger that goes on

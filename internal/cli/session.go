@@ -131,6 +131,11 @@ func (a *app) inStore(ctx context.Context, f *sessionFlags, o session.Options, d
 		return err
 	}
 	defer led.Close()
+	if o.Create { // what ends is recorded before any effect, but what begins is not
+		if err := led.Moved(ctx); err != nil {
+			return err
+		}
+	}
 	o.Ledger, o.Clock, o.Host, o.Who = led, a.env.Now, host(), a.who()
 	s, err := session.Open(ctx, root, o)
 	if err != nil {
