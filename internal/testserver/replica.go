@@ -3,7 +3,6 @@ package testserver
 import (
 	"crypto/rand"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -37,12 +36,8 @@ func (p standby) install(s *Server) error {
 // whose password is random; root is let in by its socket alone.
 func NewMariaDBPair(t testing.TB) (source, replica *Server) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freePort()
 	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 	kind := mariaDB{durable: true, port: port}

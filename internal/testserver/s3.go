@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -98,7 +97,7 @@ func FakeS3(t testing.TB, o S3Options) Bucket {
 
 func makeBucket(t testing.TB, b Bucket, o S3Options) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := b.Client()
 	in := &s3.CreateBucketInput{Bucket: &b.Name}
@@ -155,12 +154,9 @@ func (g *gateway) install(s *Server) error {
 		return err
 	}
 	g.accessKey, g.secret = "T"+hex.EncodeToString(key[:8]), hex.EncodeToString(key)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	g.address = l.Addr().String()
-	return l.Close()
+	port, err := freePort()
+	g.address = fmt.Sprintf("127.0.0.1:%d", port)
+	return err
 }
 
 func (g *gateway) command(s *Server) *exec.Cmd {
@@ -175,7 +171,7 @@ func (g *gateway) bucket(name string) Bucket {
 }
 
 func (g *gateway) ping(*Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	_, err := g.bucket("").Client().ListBuckets(ctx, &s3.ListBucketsInput{})
 	return err

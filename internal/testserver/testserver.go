@@ -15,6 +15,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -105,6 +107,10 @@ type kind interface {
 	graceful() os.Signal // ends it soon and in order
 }
 
+// patience is how long a server may take for anything: the disk of a busy machine
+// may need a minute for what takes a second elsewhere.
+const patience = 3 * time.Minute
+
 // newServer makes a data directory and starts a server on it. The server runs
 // as account when the tests run as root.
 func newServer(k kind, account string) (*Server, error) {
@@ -114,14 +120,13 @@ func newServer(k kind, account string) (*Server, error) {
 	}
 	s := &Server{kind: k, dir: dir}
 	if os.Getuid() == 0 {
-		if s.cred, err = credential(account); err != nil {
-			return nil, err
-		}
-		if err := os.Chown(dir, int(s.cred.Uid), int(s.cred.Gid)); err != nil {
-			return nil, err
+		if s.cred, err = credential(account); err == nil {
+			err = os.Chown(dir, int(s.cred.Uid), int(s.cred.Gid))
 		}
 	}
-	err = k.install(s)
+	if err == nil {
+		err = k.install(s)
+	}
 	if err == nil {
 		err = s.start()
 	}
@@ -152,6 +157,7 @@ func credential(account string) (*syscall.Credential, error) {
 func (s *Server) run(name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), "TMPDIR="+s.dir) // ours may be closed to that user
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", filepath.Base(name), err, bytes.TrimSpace(out))
@@ -188,7 +194,7 @@ func (s *Server) start() error {
 		return err
 	}
 	s.proc, s.done = cmd.Process, done
-	err = s.await(60 * time.Second)
+	err = s.await(patience)
 	if err != nil {
 		_ = s.proc.Kill()
 		<-s.done
@@ -228,7 +234,7 @@ func (s *Server) signal(sig os.Signal) error {
 	}
 	select {
 	case <-s.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		_ = s.proc.Kill()
 		<-s.done
 	}
@@ -238,7 +244,13 @@ func (s *Server) signal(sig os.Signal) error {
 
 func (s *Server) remove() {
 	_ = s.signal(s.kind.graceful())
-	_ = os.RemoveAll(s.dir)
+	// The children of a killed server may write for a moment more.
+	for range 100 {
+		if os.RemoveAll(s.dir) == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // Stop ends the server in order; connections are cut. Start starts it again.
@@ -296,7 +308,7 @@ func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	// The children of a killed server end a moment after it, and a new server
 	// refuses to start while one is left.
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		err := s.start()
 		if err == nil {
@@ -307,6 +319,21 @@ func (s *Server) Start(t testing.TB) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// freePort returns a port of the loopback on which nobody listens. It lies below
+// those that the kernel gives to connections and to servers that ask for any, so
+// that it stays free until it is taken, and while its server is away.
+func freePort() (int, error) {
+	var err error
+	for range 1000 {
+		port := 20000 + rand.IntN(12768)
+		var l net.Listener
+		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, err
 }
 
 // Database makes a new empty database and returns its DSN. The database is

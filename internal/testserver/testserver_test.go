@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { testserver.Main(m) }
 
 func connect(t *testing.T, dsn string) (*pgx.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return pgx.Connect(ctx, dsn)
 }
