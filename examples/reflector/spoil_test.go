@@ -107,6 +107,7 @@ func (b *bed) events(log, name string) (found []map[string]any) {
 func (b *bed) killAfterDeletes(n int, args ...string) {
 	b.Helper()
 	cmd := b.command(b.Context(), append([]string{"purge", "--yes"}, args...)...)
+	started := make(chan struct{}) // the program may ask before we know its process
 	b.spoiled(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPost || !r.URL.Query().Has("delete") {
 			return false
@@ -124,6 +125,7 @@ func (b *bed) killAfterDeletes(n int, args ...string) {
 		defer b.killing.Unlock()
 		for _, t := range ask.Objects {
 			if n == 0 {
+				<-started
 				_ = cmd.Process.Kill()
 				return true
 			}
@@ -142,7 +144,11 @@ func (b *bed) killAfterDeletes(n int, args ...string) {
 		answer(w, http.StatusOK, string(text))
 		return true
 	})
-	if err := cmd.Run(); err == nil || cmd.ProcessState.Exited() {
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	close(started)
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
 		b.Fatalf("the program ended by itself: %v", err)
 	}
 	b.spoil.Store(nil)
