@@ -59,8 +59,9 @@ type Options struct {
 	MostUntracked int64
 	AnyLedger     bool
 	// ClockJump is how far the clock may stand after the ledger's newest entry for
-	// Run and Dispose to take anything, as [purge.ClockJump] says; AnyClock lifts
-	// that. A clock that was set ahead makes everything due.
+	// Run and Dispose to take anything, and for Verify to record what it saw, as
+	// [purge.ClockJump] says; AnyClock lifts that. A clock that was set ahead makes
+	// everything due.
 	ClockJump policy.Period
 	AnyClock  bool
 	// Observe gets the events of disposals; nil for nobody.

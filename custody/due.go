@@ -39,7 +39,8 @@ type Sighting struct {
 // Verify looks at every file whose clean-up is pending and that can be looked at
 // from this host; the others are left out. What is seen to be gone is recorded;
 // what is there, or not known, changes nothing. Also when nothing was pending, an
-// entry says that somebody looked.
+// entry says that somebody looked. By a clock that jumped nothing is recorded: it is
+// a [*purge.Interlock], beside what was seen.
 func (c *Custody) Verify(ctx context.Context) ([]Sighting, error) {
 	var out []Sighting
 	for f, err := range c.Pending(ctx) {
@@ -52,6 +53,9 @@ func (c *Custody) Verify(ctx context.Context) ([]Sighting, error) {
 	}
 	c.sight(ctx, out)
 	out = slices.DeleteFunc(out, unwritten)
+	if err := c.clock(ctx); err != nil {
+		return out, err // the next clock would be compared with this one
+	}
 	return out, c.settle(ctx, out, false)
 }
 
@@ -110,6 +114,9 @@ func (c *Custody) settle(ctx context.Context, list []Sighting, tried bool) error
 	at := c.now()
 	first := ledger.Entry{At: at, Kind: ledger.CustodyLooks, Rule: Rule, Facts: []ledger.Fact{
 		ledger.Int("gone", counts[connector.Gone]), ledger.Int("present", counts[connector.Present]), ledger.Int("unknown", counts[connector.Unknown])}}
+	if c.o.AnyClock {
+		first.Facts = append(first.Facts, ledger.Code("allow", "clock"))
+	}
 	if c.o.Who != "" {
 		first.Secrets = []ledger.Secret{{Name: "who", Text: c.o.Who}}
 	}

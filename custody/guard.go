@@ -25,7 +25,7 @@ func (i *Interlock) Error() string {
 	return fmt.Sprintf("%d untracked files would go, the limit is %d", i.Files, i.Limit)
 }
 
-// clock stops a disposal by a clock that jumped, before any effect.
+// clock stops a disposal, or a record of what was seen, by a clock that jumped.
 func (c *Custody) clock(ctx context.Context) error {
 	if c.o.AnyClock {
 		return nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/epitaph/epitaph/connector"
 	"github.com/epitaph/epitaph/custody"
+	"github.com/epitaph/epitaph/purge"
 )
 
 // fileJSON is a tracked file; its names are stable. Path is there with --show only.
@@ -234,36 +235,46 @@ func (a *app) cleanupCommand() *cobra.Command {
 
 func (a *app) cleanupVerify() *cobra.Command {
 	var f custodyFlags
+	var allow []string
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Look at every file whose clean-up is pending",
 		Long: `Looks at every tracked file that must be cleaned up and is not known to be gone. What
 is seen to be gone is recorded; what is there, or in a store that cannot be looked
-at, changes nothing.
+at, changes nothing. By a clock that jumped nothing is recorded; see cleanup run.
 
 Status: 0 when all was looked at; 1 when something is unknown, or is there past its
-due date.`,
+due date; 3 when nothing was recorded.`,
 		Example: "  epitaph cleanup verify --show",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
-			k, err := a.openCustody(ctx, &f, true, nil)
+			if err := checkAllow(allow, "clock"); err != nil {
+				return err
+			}
+			k, err := a.openCustody(ctx, &f, true, func(o *custody.Options) { o.AnyClock = slices.Contains(allow, "clock") })
 			if err != nil {
 				return err
 			}
 			defer k.Close()
 			list, err := k.Verify(ctx)
-			if err != nil {
+			var stop *purge.Interlock
+			if err != nil && !errors.As(err, &stop) {
 				return err
 			}
 			now := a.env.Now()
-			return a.showSightings(k, list, f.show, func(s custody.Sighting) bool {
+			err = a.showSightings(k, list, f.show, func(s custody.Sighting) bool {
 				return s.State == connector.Unknown || s.State == connector.Present && !s.Due.IsZero() && s.Due.Before(now)
 			})
+			if stop != nil {
+				return &problem{StatusInterlock, "nothing was recorded: " + stop.Error(), hintsOf(stop.Hint)}
+			}
+			return err
 		},
 	}
 	f.addShow(cmd)
+	cmd.Flags().StringSliceVar(&allow, "allow", nil, "lift `INTERLOCKS` knowingly: clock; it goes on record")
 	return cmd
 }
 
