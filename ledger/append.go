@@ -3,14 +3,11 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"time"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // request is one call of Append, waiting for a flush.
@@ -198,6 +195,7 @@ const (
 	sizeQuery    = "SELECT coalesce((SELECT number + count - 1 FROM entries ORDER BY number DESC LIMIT 1), 0)"
 	insertRow    = "INSERT INTO entries (number, count, bundle, hashes, token, clued) VALUES ($1, $2, $3, $4, $5, 1)"
 	insertOldRow = "INSERT INTO entries (number, count, bundle, hashes, token) VALUES ($1, $2, $3, $4, $5)" // where there are no clues
+	insertNext   = "INSERT INTO entries (number, count, bundle, hashes, token, clued) SELECT $1, $2, $3, $4, $5, 1 WHERE $1 = 1 + (" + sizeQuery + ")"
 	insertClue   = "INSERT INTO clues (key, number) VALUES ($1, $2)"
 	insertLeaves = "INSERT INTO leaves (number, blob) VALUES ($1, $2)"
 	insertTexts  = "INSERT INTO sealed (number, texts) VALUES ($1, $2)"
@@ -217,8 +215,12 @@ func (l *Ledger) prepareStatements(ctx context.Context) error {
 	if l.write == nil || l.keepsStatements() {
 		return nil
 	}
-	for _, query := range []string{sizeQuery, insertRow, insertLeaves, insertTexts, insertLookup,
-		insertOpen, deleteOpen, insertAnswer, insertBlock, insertMark, insertNode, insertClue} {
+	queries := []string{sizeQuery, insertRow, insertLeaves, insertTexts, insertLookup,
+		insertOpen, deleteOpen, insertAnswer, insertBlock, insertMark, insertNode, insertClue}
+	if l.clued {
+		queries = append(queries, insertNext)
+	}
+	for _, query := range queries {
 		s, err := l.write.PrepareContext(ctx, query)
 		if err != nil {
 			return err
@@ -239,6 +241,9 @@ func (t *txn) exec(ctx context.Context, query string, args ...any) (err error) {
 }
 
 func (l *Ledger) tryGroup(ctx context.Context, group []*request, token []byte, base *int64) error {
+	if written, err := l.writeRow(ctx, group, token); written || err != nil {
+		return err
+	}
 	tx, err := l.begin(ctx)
 	if err != nil {
 		return err
@@ -397,15 +402,7 @@ func (t *txn) insertEntries(ctx context.Context, first int64, ps []*prepared, to
 	}
 	for len(ps) > 0 {
 		n := min(len(ps), int(blockSize-(first-1)%blockSize))
-		size := 0
-		for _, p := range ps[:n] {
-			size += 2 + len(p.body)
-		}
-		bundle, hashes := make([]byte, 0, size), make([]byte, 0, n*tlog.HashSize)
-		for _, p := range ps[:n] {
-			bundle = append(binary.BigEndian.AppendUint16(bundle, uint16(len(p.body))), p.body...)
-			hashes = append(hashes, p.hash[:]...)
-		}
+		bundle, hashes := bundleOf(ps[:n])
 		if err := t.exec(ctx, query, first, n, bundle, hashes, token); err != nil {
 			return err
 		}
