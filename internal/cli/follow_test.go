@@ -66,7 +66,7 @@ func TestFollowOutlivesItsServer(t *testing.T) {
 				if want := fmt.Sprintf(`{"number":%d,`, shown); !ok || !strings.HasPrefix(line, want) {
 					t.Fatalf("%s (more: %t); want %s", line, ok, want)
 				}
-			case <-time.After(time.Minute):
+			case <-time.After(soon):
 				t.Fatalf("%d of %d entries are shown", shown, written)
 			}
 		}
@@ -75,7 +75,7 @@ func TestFollowOutlivesItsServer(t *testing.T) {
 	for i, down := range []func(testing.TB){server.Stop, server.Kill} {
 		write(20) // some of them not shown yet when it goes
 		down(t)
-		for end := time.Now().Add(time.Minute); complained.Load() <= int64(i); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(soon); complained.Load() <= int64(i); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("nothing was said of a ledger that is away")
 			}
@@ -150,7 +150,7 @@ func TestFollowEndsWithItsOutput(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	must(t, err)
 	defer full.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	cmd := command(ctx, t.TempDir(), "trail", "--ledger", dsn, "--follow")
 	var stderr strings.Builder

@@ -23,6 +23,7 @@ func pausedRun(t *testing.T, dir string, first, waiting func(kill func(os.Signal
 	cmd.Stdout = &out
 	pipe, err := cmd.StderrPipe()
 	must(t, err)
+	narrow(t, pipe)
 	must(t, cmd.Start())
 	kill := func(s os.Signal) { must(t, cmd.Process.Signal(s)) }
 	began, waited := false, false
@@ -54,7 +55,7 @@ func TestRunningPurgeWaitsForThePauseToEnd(t *testing.T) {
 	status, stdout, stderr := pausedRun(t, dir, func(func(os.Signal)) { pause() }, func(func(os.Signal)) {
 		// One batch may be under way beside the one that waits. After that nothing
 		// goes: wait for the second, in the ledger, by its open intents.
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		for deadline := time.Now().Add(soon); ; {
 			gone, open := goneOf(t, dir)
 			if atPause = 300 - left(t, dir); open == 0 && gone == atPause {
 				break

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph/ledger"
 )
@@ -38,6 +41,22 @@ func manyExports(t *testing.T, n int) string {
 		must(t, os.Chtimes(path, old, old))
 	}
 	return dir
+}
+
+// soon is how long is waited for what comes by itself: long, as a busy machine may
+// stand still for seconds.
+const soon = 2 * time.Minute
+
+// narrow makes a pipe hold a page and no more: whoever writes to it is held back
+// soon when nobody reads. A program that tells what it does can so not have done
+// all of it before a test has seen the first, however slow the test.
+func narrow(t *testing.T, pipe io.ReadCloser) {
+	t.Helper()
+	raw, err := pipe.(*os.File).SyscallConn()
+	must(t, err)
+	var failed error
+	must(t, raw.Control(func(fd uintptr) { _, failed = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 4096) }))
+	must(t, failed)
 }
 
 func must(t *testing.T, err error) {
@@ -101,6 +120,7 @@ func interruptedRun(t *testing.T, dir string, signals ...os.Signal) (status int,
 	cmd.Stdout = &out
 	pipe, err := cmd.StderrPipe()
 	must(t, err)
+	narrow(t, pipe)
 	must(t, cmd.Start())
 	for lines := bufio.NewScanner(pipe); lines.Scan(); {
 		if strings.Contains(lines.Text(), `"event":"export_orphan_purged"`) {
@@ -194,6 +214,7 @@ func TestSecondRunKeepsOut(t *testing.T) {
 	first := command(t.Context(), dir, "purge", "--batch", "1", "--workers", "1", "--log", "-")
 	pipe, err := first.StderrPipe()
 	must(t, err)
+	narrow(t, pipe)
 	must(t, first.Start())
 	lines := bufio.NewScanner(pipe)
 	for lines.Scan() && !strings.Contains(lines.Text(), "export_orphan_purged") {

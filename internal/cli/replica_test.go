@@ -19,7 +19,7 @@ import (
 
 const replicaPolicy = `version: 1
 stores:
-  app: {rows: "${DSN}", pace: {items: 100/s, replica: "${REPLICA}", lag: 1s}}
+  app: {rows: "${DSN}", pace: {items: 20/s, replica: "${REPLICA}", lag: 4s}}
 rules:
   notes: {kind: note, retain: 14d, rows: app.notes, anchor: {column: created_at, zone: UTC}}
 limits: {share: 100%}
@@ -35,6 +35,7 @@ func watchedRun(t *testing.T, dir string, env []string, on map[string]func(kill 
 	cmd.Stdout = &out
 	pipe, err := cmd.StderrPipe()
 	must(t, err)
+	narrow(t, pipe)
 	must(t, cmd.Start())
 	kill := func(s os.Signal) { must(t, cmd.Process.Signal(s)) }
 	for lines := bufio.NewScanner(pipe); lines.Scan(); {
@@ -86,12 +87,14 @@ func leftNotes(t *testing.T, db *sql.DB) (n int) {
 }
 
 // A replica that falls behind in the midst of a purge holds it back, with
-// nothing open, until it has caught up.
+// nothing open, until it has caught up. Four seconds, as one on a busy machine
+// may be behind by one or two for a moment.
 func TestPurgeWaitsForAStandby(t *testing.T) {
 	t.Parallel()
+	const n = 160
 	primary := testserver.NewPostgres(t)
 	dsn := primary.Database(t)
-	dir, db := notes(t, replicaPolicy, "pgx", dsn, 300)
+	dir, db := notes(t, replicaPolicy, "pgx", dsn, n)
 	standby := testserver.NewPostgresStandby(t, primary)
 	there, err := sql.Open("pgx", standby.On(dsn))
 	must(t, err)
@@ -115,23 +118,23 @@ func TestPurgeWaitsForAStandby(t *testing.T) {
 			if now := leftNotes(t, db); now != held {
 				t.Errorf("%d notes went while the replica was behind", held-now)
 			}
-			if gone, open := goneOf(t, dir); open != 0 || gone != 300-held {
+			if gone, open := goneOf(t, dir); open != 0 || gone != n-held {
 				t.Errorf("while it waits: %d gone in the ledger, %d open, %d left", gone, open, held)
 			}
 			check := command(t.Context(), dir, "check")
 			check.Env = append(os.Environ(), env...)
 			out, err := check.Output()
-			if statusOf(t, err) != 0 || !strings.Contains(string(out), "the replica of store app is ") || !strings.Contains(string(out), " behind: a purge waits until it is at most 1s") {
+			if statusOf(t, err) != 0 || !strings.Contains(string(out), "the replica of store app is ") || !strings.Contains(string(out), " behind: a purge waits until it is at most 4s") {
 				t.Errorf("check: %v\n%s", err, out)
 			}
 			on("SELECT pg_wal_replay_resume()")
 		},
 	})
-	if status != 0 || leftNotes(t, db) != 0 || held == 0 || held == 300 {
+	if status != 0 || leftNotes(t, db) != 0 || held == 0 || held == n {
 		t.Errorf("status %d, %d left, %d when it was held back\n%s%s", status, leftNotes(t, db), held, stdout, stderr)
 	}
-	if n := strings.Count(stderr, `"why":"replica_behind"`); n != 1 {
-		t.Errorf("%d events that the replica is behind", n)
+	if told := strings.Count(stderr, `"why":"replica_behind"`); told != 1 {
+		t.Errorf("%d events that the replica is behind", told)
 	}
 	if strings.Contains(stderr, dsn) || strings.Contains(stderr, "wal") {
 		t.Errorf("stderr says too much:\n%s", stderr)
@@ -182,7 +185,7 @@ func TestMariaDBGoesAwayUnderAPurge(t *testing.T) {
 	t.Parallel()
 	server := testserver.NewMariaDB(t)
 	dsn := server.Database(t)
-	policy := strings.Replace(replicaPolicy, `, replica: "${REPLICA}", lag: 1s`, "", 1)
+	policy := strings.Replace(replicaPolicy, `, pace: {items: 20/s, replica: "${REPLICA}", lag: 4s}`, "", 1)
 	dir, db := notes(t, policy, "mysql", mysqlName(t, dsn), 200)
 	env := []string{"DSN=" + dsn}
 	status, stdout, stderr := watchedRun(t, dir, env, map[string]func(func(os.Signal)){

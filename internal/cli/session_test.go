@@ -113,7 +113,7 @@ func TestSessionRunKilledIsSwept(t *testing.T) {
 	pid := started(t, cmd)
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(10 * time.Second); alive(pid) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(soon); alive(pid) && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if alive(pid) {
@@ -142,8 +142,9 @@ func TestSessionRunKilledIsSwept(t *testing.T) {
 func TestSessionOfAnOwner(t *testing.T) {
 	t.Parallel()
 	dir, run := sessionBed(t)
-	owner := exec.Command("sleep", "60")
+	owner := exec.Command("sleep", "3600")
 	must(t, owner.Start())
+	defer owner.Process.Kill() //nolint:errcheck // it is dead, or the test has failed
 	_, err := run("new", "--owner", strconv.Itoa(owner.Process.Pid)).Output()
 	must(t, err)
 	out, err := run("sweep").Output()
@@ -250,7 +251,7 @@ func TestSealedRunKilledTakesItsKeyAlong(t *testing.T) {
 	}
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(soon); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, rec.Key); err == unix.ENOKEY && !alive(pid) {
 			break
 		} else if time.Now().After(deadline) {
@@ -276,9 +277,12 @@ func TestSessionWriteInterrupted(t *testing.T) {
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	must(t, cmd.Start())
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(soon); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(dir, "sessions", "a", "note.txt")); err == nil {
 			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the write did not begin")
 		}
 	}
 	_, err = in.Write([]byte("half"))

@@ -67,7 +67,7 @@ func atTerminalWith(t *testing.T, dir, answer string, env []string, args ...stri
 	err := cmd.Wait()
 	select {
 	case screen = <-seen:
-	case <-time.After(30 * time.Second):
+	case <-time.After(soon):
 		t.Fatal("the terminal did not close")
 	}
 	return statusOf(t, err), screen, out.String()
