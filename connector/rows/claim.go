@@ -87,7 +87,12 @@ func (c *Connector) Claim(ctx context.Context, q *connector.Query, items []conne
 	}
 }
 
-var errReadOnly = errors.New("the database was opened for reading only")
+var (
+	errReadOnly = errors.New("the database was opened for reading only")
+	// Which a primary key does not forbid where tables of PostgreSQL inherit from
+	// another: what is done by the key would be done to both.
+	errTwice = errors.New("more than one row has the key")
+)
 
 // pause waits; false when ctx ended.
 func pause(ctx context.Context, d time.Duration) bool {
@@ -170,6 +175,9 @@ func (cl *claim) take(ctx context.Context) error {
 }
 
 func (cl *claim) begin(ctx context.Context) error {
+	if err := cl.c.still(); err != nil {
+		return err
+	}
 	cl.c.waiting.Add(1)
 	conn, err := cl.c.writer.Conn(ctx)
 	cl.c.waiting.Add(-1)
@@ -296,6 +304,7 @@ func (cl *claim) lock(ctx context.Context, keys []key, at map[connector.Locator]
 				return err
 			}
 			if i, ok := at[r.loc]; ok {
+				r.twice = cl.rows[i] != nil
 				cl.rows[i] = r
 				rows = append(rows, r)
 			}
@@ -361,6 +370,8 @@ func (cl *claim) judge(i int, r *row) bool {
 	at, dated, err := cl.b.kind.instant(r.anchor, cl.b.zone)
 	res := connector.Result{State: connector.Present}
 	switch {
+	case r.twice:
+		res.Reason, res.Err = connector.Invalid, errTwice
 	case r.settled:
 		res.Reason = connector.Set
 	case !r.match:

@@ -53,7 +53,10 @@ func (cl *claim) Erase(ctx context.Context, which []int) connector.Erased {
 	if len(at) == 0 {
 		return connector.Erased{Results: out}
 	}
-	commit := run(ctx, cl.conn, "COMMIT")
+	commit := cl.c.still()
+	if commit == nil {
+		commit = run(ctx, cl.conn, "COMMIT")
+	}
 	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
 	defer cancel()
 	if commit != nil {

@@ -380,6 +380,9 @@ func (cl *claim) deleteFrom(ctx context.Context, n *node, sets map[*table][]key,
 		}
 		gone += rows
 	}
+	if gone > int64(len(keys)) {
+		return 0, &refusal{reason: connector.Invalid, err: errTwice}
+	}
 	if gone == int64(len(keys)) && !n.table.triggers {
 		return gone, nil
 	}

@@ -67,6 +67,9 @@
 // is the end of Erase that sees to it, unless it did less than 0.3 seconds ago
 // or another claim of this connector waits for its turn; then a later one does,
 // every eighth at the latest.
+// A file that was moved, or replaced by another, since the connector first looked
+// makes every answer Unknown.
+//
 // While another process reads an older state, the WAL cannot be truncated;
 // Close then waits, and fails if it is in vain. The journal mode stays as it
 // was found. What lies outside of these files, such as freed blocks of the file
@@ -118,10 +121,12 @@ type Connector struct {
 	waiting        atomic.Int32
 	unflushed      atomic.Int32 // erasures since the WAL of SQLite was truncated
 	flushed        time.Time    // when that was; guarded by the only writer
+	file           string       // of SQLite; "" for a server
 
 	mu    sync.Mutex
 	cat   *catalog
 	bound map[*connector.Query]*binding
+	was   fs.FileInfo                // the file of SQLite when it was first looked at
 	open  map[connector.Locator]bool // held by claims on a database with one writer
 	dirty map[string]bool            // tables of SQLite to scrub
 }
@@ -156,7 +161,7 @@ func Open(_ context.Context, dsn string, o Options) (*Connector, error) {
 	c := &Connector{o: o, bound: map[*connector.Query]*binding{}, open: map[connector.Locator]bool{}, dirty: map[string]bool{}}
 	switch at.system {
 	case sqliteSystem:
-		c.d = sqliteDialect{}
+		c.d, c.file = sqliteDialect{}, at.target
 		if c.reader, err = openSQLite(at.target, true, o.LockTimeout); err != nil {
 			return nil, err
 		}
@@ -230,6 +235,9 @@ func (c *Connector) readWithin(ctx context.Context, limit time.Duration, f func(
 	}
 	in, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	if err := c.still(); err != nil {
+		return err
+	}
 	err := c.withConn(in, c.reader, func(conn *sql.Conn) error {
 		if err := c.d.beginRead(in, conn, limit); err != nil {
 			discard(conn)
@@ -242,6 +250,9 @@ func (c *Connector) readWithin(ctx context.Context, limit time.Duration, f func(
 		}
 		return errors.Join(err, end(in, conn, "ROLLBACK"))
 	})
+	if err == nil {
+		err = c.still()
+	}
 	if err != nil && ctx.Err() == nil && (in.Err() != nil || c.d.timedOut(err)) {
 		return &TimeoutError{limit}
 	}

@@ -26,6 +26,7 @@ type row struct {
 	texts   []any // binding.reads
 	values  [][]connector.Tuple
 	err     error // the values cannot be read
+	twice   bool  // another row has its key
 }
 
 // columns is what is read of a root row, and how many columns that is. In the
