@@ -66,7 +66,7 @@ func (c *Connector) try(ctx context.Context, b *binding, s *stmt, subject, text,
 	case c.d.classify(err) == refusedFailure:
 		b.fault(subject, text, hint)
 	case c.d.classify(err) == deniedFailure:
-		b.fault(subject, "the role may not read what it names", "grant SELECT to the role of the DSN")
+		b.fault(subject, "the role may not read what it names", "GRANT SELECT ON "+b.root.full()+", and on the other tables that the rule names, TO the role of the DSN")
 	default:
 		return err
 	}
@@ -170,14 +170,18 @@ func (c *Connector) checkZone(ctx context.Context, b *binding) error {
 	return err
 }
 
-// checkPrivileges warns when the role may not delete. It is no fault: a plan
-// may be made by a role that can only read.
+// checkPrivileges warns when the role may not delete, or lock what it deletes. It
+// is no fault: a plan may be made by a role that can only read.
 func (c *Connector) checkPrivileges(ctx context.Context, b *binding) error {
 	if b.keeps() {
 		return nil
 	}
 	var denied []string
-	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) error {
+	locks := true
+	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
+		if locks, err = c.d.mayLock(ctx, conn, b.root); err != nil {
+			return err
+		}
 		for _, n := range b.nodes {
 			may, err := c.d.mayDelete(ctx, conn, n.table)
 			if err != nil {
@@ -189,6 +193,10 @@ func (c *Connector) checkPrivileges(ctx context.Context, b *binding) error {
 		}
 		return nil
 	})
+	if !locks {
+		b.warn("collection", "the role may not lock rows of "+b.root.full()+", so none of them can go: PostgreSQL wants the right to update for that, of one column at least",
+			fmt.Sprintf("GRANT UPDATE (%s) ON %s TO the role that purges", b.root.pk[0].name, b.root.full()))
+	}
 	if len(denied) > 0 {
 		b.warn("collection", "the role may not delete from "+strings.Join(denied, ", "), "grant DELETE to the role that purges")
 	}

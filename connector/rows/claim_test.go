@@ -212,6 +212,46 @@ func TestRoleWithoutDelete(t *testing.T) {
 	s.wantCount("SELECT count(*) FROM transcripts", 4)
 }
 
+// PostgreSQL lets nobody lock a row who may not update it. A role that may only
+// read and delete is told so before the first night, and one column is enough.
+func TestRoleThatMayNotLock(t *testing.T) {
+	t.Parallel()
+	s := open(t, "postgres")
+	q := s.recorder(4)
+	role := "deleter_" + s.word("SELECT current_database()")
+	s.do("CREATE ROLE "+role+" LOGIN", "GRANT SELECT, DELETE ON ALL TABLES IN SCHEMA public TO "+role)
+	t.Cleanup(func() { s.do("DROP OWNED BY "+role, "DROP ROLE "+role) })
+	s.dsn = strings.Replace(s.dsn, "postgres@", role+"@", 1)
+	s.c = s.connect(rows.Options{})
+	items := s.scan(q)
+	said := func() (hint string) {
+		for _, f := range s.check(q) {
+			if f.Severity == connector.Warning && strings.Contains(f.Text, "may not lock rows of public.transcripts") {
+				hint = f.Hint
+			}
+		}
+		return hint
+	}
+	grant, _, ok := strings.Cut(said(), " TO ")
+	if !ok || !strings.HasPrefix(grant, "GRANT UPDATE (") {
+		t.Fatalf("Check does not say what to grant: %q, %+v", grant, s.check(q))
+	}
+	rs, _ := s.purge(q, items)
+	if d := cmp.Diff([]string{"unknown NO_PERMISSION", "unknown NO_PERMISSION"}, reasons(rs)); d != "" {
+		t.Errorf("claim (-want +got):\n%s", d)
+	}
+	s.wantCount("SELECT count(*) FROM transcripts", 4)
+	s.do(grant + " TO " + role)
+	if hint := said(); hint != "" {
+		t.Errorf("Check still warns after %s: %s", grant, hint)
+	}
+	rs, _ = s.purge(q, items)
+	if d := cmp.Diff([]string{"present ELIGIBLE", "present ELIGIBLE"}, reasons(rs)); d != "" {
+		t.Errorf("claim with the right to lock (-want +got):\n%s", d)
+	}
+	s.wantCount("SELECT count(*) FROM transcripts", 2)
+}
+
 func TestReadOnlyConnectorCannotDelete(t *testing.T) {
 	t.Parallel()
 	on(t, func(s *store) {

@@ -88,6 +88,8 @@ type dialect interface {
 	rowByRow() bool
 	// mayDelete reports whether the session may delete from the table.
 	mayDelete(ctx context.Context, q querier, t *table) (bool, error)
+	// mayLock reports whether the session may lock rows of the table.
+	mayLock(ctx context.Context, q querier, t *table) (bool, error)
 
 	// trusts reports that the database's own cascade is as good as a statement
 	// for each table, because deletions tells what it took.

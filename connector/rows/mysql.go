@@ -398,6 +398,9 @@ func (d mysqlDialect) mayDelete(ctx context.Context, q querier, t *table) (bool,
 	return false, err
 }
 
+// mayLock is true: whoever may delete may lock.
+func (mysqlDialect) mayLock(context.Context, querier, *table) (bool, error) { return true, nil }
+
 func (mysqlDialect) classify(err error) failure {
 	if errors.Is(err, errHeldName) {
 		return busyFailure

@@ -258,6 +258,16 @@ func (d postgresDialect) mayDelete(ctx context.Context, q querier, t *table) (bo
 	return may, err
 }
 
+// mayLock is true for whoever may update one column: that is what SELECT … FOR
+// UPDATE asks for, besides the right to select.
+func (d postgresDialect) mayLock(ctx context.Context, q querier, t *table) (bool, error) {
+	may := false
+	err := newStmt(d, "SELECT CASE WHEN has_any_column_privilege(").add(
+		`(quote_ident($1) || '.' || quote_ident($2))::regclass, 'UPDATE') THEN 1 ELSE 0 END`).with(t.schema, t.name).each(ctx, q, 1,
+		func(row []any) error { may = isTrue(row[0]); return nil })
+	return may, err
+}
+
 // The trigger of a cascading key costs the same whether or not its rows have
 // been deleted before, so deleting them first only adds to it (measured: a
 // third more for a root with nine children).

@@ -310,6 +310,8 @@ func (sqliteDialect) mayDelete(context.Context, querier, *table) (bool, error) {
 	return true, nil
 }
 
+func (sqliteDialect) mayLock(context.Context, querier, *table) (bool, error) { return true, nil }
+
 func (sqliteDialect) lossy(_, _ *column) bool { return false } // a text is a number only as a whole
 
 func (sqliteDialect) exact(a, b *column) bool {
