@@ -2,7 +2,10 @@ package custody
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,9 +69,11 @@ func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error
 			out[from[n]].Err = refuse("the file does not have the size that was hashed", "track it once it is written, with the hash of all of it")
 			continue
 		}
-		if events[n].kind.Makes() && events[n].state == connector.Gone {
-			out[from[n]].Err = refuse("there is no file at this path", "reserve it before it is written, or track it once it is there")
-			continue
+		if events[n].kind.Makes() {
+			if err := c.absent(&events[n]); err != nil {
+				out[from[n]].Err = err
+				continue
+			}
 		}
 		if events[n].To != "" && events[n].kind == Sent && events[n].state == connector.Gone {
 			out[from[n]].Err = refuse("there is no file at this path", "record what is sent while it is there")
@@ -87,6 +92,23 @@ func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error
 		}
 	}
 	return out, err
+}
+
+// absent refuses an operation that is said to make a file which is not there.
+func (c *Custody) absent(e *event) error {
+	gone := e.state == connector.Gone
+	if e.store == "" && e.Host == c.o.Host { // no store looked; that it never was there is no claim that it went
+		_, err := os.Lstat(e.abs)
+		gone = errors.Is(err, fs.ErrNotExist)
+	}
+	switch {
+	case gone:
+		return refuse("there is no file at this path", "reserve it before it is written, or track it once it is there")
+	case e.reason == connector.Invalid:
+		return refuse("the store can hold no file of this name", "give the name under which it is there")
+	default:
+		return nil
+	}
 }
 
 // prepare makes the event of an operation, before it is looked at.
