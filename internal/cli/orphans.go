@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,11 +15,17 @@ import (
 	"github.com/epitaph/epitaph/custody"
 )
 
+// orphansFlags are those of the orphans command.
+type orphansFlags struct {
+	custodyFlags
+	tracked, allow []string
+	older          string
+	dispose        bool
+	given          func(flag string) bool
+}
+
 func (a *app) orphansCommand() *cobra.Command {
-	var f custodyFlags
-	var tracked, allow []string
-	var older string
-	var dispose bool
+	var f orphansFlags
 	cmd := &cobra.Command{
 		Use:   "orphans",
 		Short: "List files that somebody left behind",
@@ -46,60 +53,64 @@ kind is left; 1 otherwise; 3 when --dispose was stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
-			grace, err := parseSpan("--older", older, a.env.Now())
-			if err != nil {
-				return err
-			}
-			if err := checkAllow(allow, "items", "ledger", "clock"); err != nil {
-				return err
-			}
-			var o *custody.Options
-			k, err := a.openCustody(ctx, &f, dispose, func(got *custody.Options) {
-				o = got
-				o.AnyLedger, o.AnyClock = slices.Contains(allow, "ledger"), slices.Contains(allow, "clock")
-				if slices.Contains(allow, "items") {
-					o.MostUntracked = -1
-				}
-			})
-			if err != nil {
-				return err
-			}
-			defer k.Close()
-			if err := k.checkTracked(o, tracked); err != nil {
-				return err
-			}
-			given := cmd.Flags().Changed
-			roots := k.roots(tracked, given("tracked"), grace, given("older"))
-			list, blind := k.Orphans(ctx, custody.Search{Roots: roots, Grace: grace, Except: k.except})
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			var done []custody.Sighting
-			if dispose {
-				var stop *custody.Interlock
-				done, err = k.Dispose(ctx, list)
-				if errors.As(err, &stop) {
-					return &problem{StatusInterlock, "stopped before the first deletion: " + stop.Error(), []string{stopHint(stop)}}
-				}
-				if err != nil {
-					return err
-				}
-			}
-			err = a.showOrphans(k, searched{list, done, dispose, f.show, blind == nil})
-			var found ended
-			if blind == nil || err != nil && !errors.As(err, &found) {
-				return err
-			}
-			return &problem{StatusPartly, "not every tracked store could be searched: " + cause(blind), []string{"what was found is above; nothing is known of the rest"}}
+			f.given = cmd.Flags().Changed
+			return a.runOrphans(ctx, &f)
 		},
 	}
 	f.addShow(cmd)
 	fl := cmd.Flags()
-	fl.StringSliceVar(&tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's)")
-	fl.StringVar(&older, "older", "4h", "leave alone what is younger than this `SPAN`")
-	fl.StringSliceVar(&allow, "allow", nil, "lift `INTERLOCKS` knowingly: items,ledger,clock; it goes on record")
-	fl.BoolVar(&dispose, "dispose", false, "dispose of files with a dead owner and of untracked files")
+	fl.StringSliceVar(&f.tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's)")
+	fl.StringVar(&f.older, "older", "4h", "leave alone what is younger than this `SPAN`")
+	fl.StringSliceVar(&f.allow, "allow", nil, "lift `INTERLOCKS` knowingly: items,ledger,clock; it goes on record")
+	fl.BoolVar(&f.dispose, "dispose", false, "dispose of files with a dead owner and of untracked files")
 	return cmd
+}
+
+func (a *app) runOrphans(ctx context.Context, f *orphansFlags) error {
+	grace, err := parseSpan("--older", f.older, a.env.Now())
+	if err != nil {
+		return err
+	}
+	if err := checkAllow(f.allow, "items", "ledger", "clock"); err != nil {
+		return err
+	}
+	var o *custody.Options
+	k, err := a.openCustody(ctx, &f.custodyFlags, f.dispose, func(got *custody.Options) {
+		o = got
+		o.AnyLedger, o.AnyClock = slices.Contains(f.allow, "ledger"), slices.Contains(f.allow, "clock")
+		if slices.Contains(f.allow, "items") {
+			o.MostUntracked = -1
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	if err := k.checkTracked(o, f.tracked); err != nil {
+		return err
+	}
+	roots := k.roots(f.tracked, f.given("tracked"), grace, f.given("older"))
+	list, blind := k.Orphans(ctx, custody.Search{Roots: roots, Grace: grace, Except: k.except})
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var done []custody.Sighting
+	if f.dispose {
+		var stop *custody.Interlock
+		done, err = k.Dispose(ctx, list)
+		if errors.As(err, &stop) {
+			return &problem{StatusInterlock, "stopped before the first deletion: " + stop.Error(), []string{stopHint(stop)}}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	err = a.showOrphans(k, searched{list, done, f.dispose, f.show, blind == nil})
+	var found ended
+	if blind == nil || err != nil && !errors.As(err, &found) {
+		return err
+	}
+	return &problem{StatusPartly, "not every tracked store could be searched: " + cause(blind), []string{"what was found is above; nothing is known of the rest"}}
 }
 
 // checkAllow refuses names of interlocks that the command does not have.
