@@ -13,13 +13,13 @@ import (
 )
 
 // claim is the right to erase the files that were claimed. A file system has no
-// lock that others must heed: what a claim holds is the root, the directories,
-// and what was seen. Erase looks again right before it takes a name.
+// lock that others must heed: what a claim holds is the root and what was seen.
+// Erase looks again right before it takes a name, in the directory that is there
+// then: a handle would follow one that was renamed, out of the root too.
 type claim struct {
 	items []connector.Item
 	held  []held // one for each item
 	dirs  []directory
-	fds   []int // handle of dirs[i], or -1
 	trees map[string]bool
 	spent bool
 
@@ -36,10 +36,6 @@ type held struct {
 	nlink   uint32               // of a file
 	links   map[inode]*linkCount // of a tree: data in it that has further names
 }
-
-// mostHandles is how many directories a claim keeps open. A batch that touches
-// more opens the others again when their turn comes.
-const mostHandles = 64
 
 var (
 	errChanged = errors.New("not the version that was seen")
@@ -99,7 +95,6 @@ func has(rs []connector.Result, s connector.State) bool {
 // arrange sorts the batch by directory and notes which items name the same.
 func (cl *claim) arrange(rs []connector.Result) {
 	cl.dirs = group(len(cl.items), func(i int) connector.Locator { return cl.items[i].Locator }, rs)
-	cl.fds = make([]int, len(cl.dirs))
 	first := make(map[connector.Locator]int, len(cl.items))
 	for k, d := range cl.dirs {
 		for _, e := range d.entries {
@@ -123,7 +118,6 @@ func (cl *claim) arrange(rs []connector.Result) {
 // directory claims what lies in one directory.
 func (cl *claim) directory(ctx context.Context, k int, due *dueness, rs []connector.Result) {
 	d := cl.dirs[k]
-	cl.fds[k] = -1
 	fd, err := cl.r.dir(d.path, unix.O_RDONLY)
 	if err != nil {
 		answer := cl.unopened(err)
@@ -132,6 +126,7 @@ func (cl *claim) directory(ctx context.Context, k int, due *dueness, rs []connec
 		}
 		return
 	}
+	defer unix.Close(fd)
 	p := rehearse(fd)
 	for n, e := range d.entries {
 		if n%64 == 0 || e.tree {
@@ -143,11 +138,6 @@ func (cl *claim) directory(ctx context.Context, k int, due *dueness, rs []connec
 			}
 		}
 		rs[e.i] = cl.item(ctx, fd, p, e, due)
-	}
-	if k < mostHandles {
-		cl.fds[k] = fd
-	} else {
-		unix.Close(fd)
 	}
 }
 
@@ -313,11 +303,6 @@ func (cl *claim) Release() error {
 	cl.spent = true
 	if cl.r == nil {
 		return nil
-	}
-	for _, fd := range cl.fds {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
 	}
 	cl.r.close()
 	cl.r = nil

@@ -68,14 +68,15 @@
 // A file system has no lock that other programs must heed. Claim compares
 // fingerprints and rehearses what it can: that the directory lets names go, that
 // nothing is immutable, append-only or mounted. Erase compares once more right
-// before each unlinkat(2), on the handle of the directory. What cannot be
-// excluded is a rename onto the very name in the microsecond between the two.
+// before each unlinkat(2), in the directory that its path leads to at that time.
+// What cannot be excluded is a rename onto the very name in the microsecond
+// between the two, or of the directory while names are taken from it.
 // A whole directory is walked once more, and in each directory names are taken
 // only while it holds exactly what that walk saw; what is left of one that
 // changed is answered Present with Changed and the bytes that are left.
 //
 // Then the touched directories are flushed to disk, or the whole file system where
-// they are many, and each name is looked at again.
+// they are many, and each name is looked at again, by its path.
 // Gone means: that name is not there. Of the data it means that nothing below the
 // root names it, because
 //

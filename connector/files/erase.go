@@ -62,7 +62,12 @@ type erasure struct {
 	freed map[inode]uint32 // names of one inode that we took
 	gone  map[string]bool  // trees that we took
 	dirty []bool           // directories from which we took
+	fds   []int            // handle of the first directories, or -1
 }
+
+// mostHandles is how many directories are kept open until they are flushed. The
+// others are opened again.
+const mostHandles = 64
 
 func (e *erasure) fail(r connector.Result) {
 	for i, w := range e.want {
@@ -74,6 +79,14 @@ func (e *erasure) fail(r connector.Result) {
 
 func (e *erasure) run() {
 	e.gone, e.dirty = make(map[string]bool), make([]bool, len(e.dirs))
+	e.fds = slices.Repeat([]int{-1}, min(len(e.dirs), mostHandles))
+	defer func() {
+		for _, fd := range e.fds {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
+	}()
 	e.links = e.keepLinked(e.out, func(i int) bool { return e.want[i] && e.out[i].Reason == "" })
 	for i := range e.want {
 		e.want[i] = e.want[i] && e.out[i].Reason == "" && e.held[i].twin < 0
@@ -102,10 +115,14 @@ func (e *erasure) run() {
 
 // enter gives the handle of directory k, opening it where it is not held.
 func (e *erasure) enter(k int) (fd int, leave func(), err error) {
-	if e.fds[k] >= 0 {
+	if k < len(e.fds) && e.fds[k] >= 0 {
 		return e.fds[k], func() {}, nil
 	}
 	fd, err = e.r.dir(e.dirs[k].path, unix.O_RDONLY)
+	if err == nil && k < len(e.fds) {
+		e.fds[k] = fd
+		return fd, func() {}, nil
+	}
 	return fd, func() { unix.Close(fd) }, err
 }
 
@@ -294,11 +311,12 @@ func syncOnce(fd int, done map[uint64]bool) error {
 	return unix.Syncfs(fd)
 }
 
-// lookAgain looks at the names that were taken from directory k.
+// lookAgain looks at the names that were taken from directory k, in the directory
+// that is there now.
 func (e *erasure) lookAgain(k int) {
-	fd, leave, err := e.enter(k)
+	fd, err := e.r.dir(e.dirs[k].path, unix.O_PATH)
 	if err == nil {
-		defer leave()
+		defer unix.Close(fd)
 	}
 	for _, x := range e.dirs[k].entries {
 		if !e.took[x.i] {
