@@ -56,7 +56,7 @@ type bench struct {
 
 // ctx is bounded, so that a connector that hangs fails its case.
 func (b *bench) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	b.Cleanup(cancel)
 	return ctx
 }

@@ -36,6 +36,7 @@ func isKept(r connector.Result) bool { return r.Kept != nil && r.Kept[0][0] }
 func TestSharedBlobGoesWithTheLastOfTwoClaims(t *testing.T) {
 	t.Parallel()
 	on(t, func(s *store) {
+		s.c = s.connect(rows.Options{LockTimeout: soon}) // one waits for the other
 		for range 20 {
 			s.do("DROP TABLE IF EXISTS blobs")
 			q := s.blobs("same", "same")
@@ -77,6 +78,7 @@ func TestSharedBlobGoesWithTheLastOfTwoClaims(t *testing.T) {
 func TestSubsetLooksAgainAtWhatItKept(t *testing.T) {
 	t.Parallel()
 	s := open(t, "postgres")
+	s.c = s.connect(rows.Options{LockTimeout: soon})
 	q := s.blobs("same", "other", "same")
 	items := s.scan(q)
 	first, rs := s.c.Claim(s.ctx(), q, items[:2])
@@ -106,7 +108,7 @@ func TestSubsetLooksAgainAtWhatItKept(t *testing.T) {
 // waitForLock waits until a session waits for an advisory lock.
 func (s *store) waitForLock() {
 	s.Helper()
-	for deadline := time.Now().Add(20 * time.Second); s.count("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 0; {
+	for deadline := time.Now().Add(soon); s.count("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.Fatal("nobody waits for the lock on the name")
 		}

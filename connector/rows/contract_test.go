@@ -170,11 +170,13 @@ func TestContractSQLite(t *testing.T) {
 func TestClaimOfHeldItemsDoesNotWait(t *testing.T) {
 	t.Parallel()
 	on(t, func(s *store) {
+		// Who waits for the lock waits longer than this test.
+		s.c = s.connect(rows.Options{LockTimeout: 4 * soon})
 		q := s.recorder(4)
 		items := s.scan(q)
 		first, _ := s.c.Claim(s.ctx(), q, items[:1])
 		defer first.Release()
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), soon)
 		defer cancel()
 		second, rs := s.c.Claim(ctx, q, items[:1])
 		defer second.Release()

@@ -104,10 +104,10 @@ func TestMariaDBRestartsMidBatch(t *testing.T) {
 // is made anew.
 const trxAge = 150 * time.Millisecond
 
-// waiting waits until a transaction waits for a lock.
-func (s *store) waiting() {
+// waiting waits until a transaction waits for a lock, unless it is over.
+func (s *store) waiting(over func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(20 * time.Second); s.count("SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'") == 0; {
+	for deadline := time.Now().Add(soon); s.count("SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'") == 0 && !over(); {
 		if time.Now().After(deadline) {
 			s.Fatal("nobody waits for a lock")
 		}
@@ -139,37 +139,51 @@ func TestMariaDBDeadlock(t *testing.T) {
 	q := s.recorder(10)
 	items := s.scan(q) // 1, 3, 5, 7, 9
 	s.do("CREATE TABLE ballast (id integer PRIMARY KEY)")
-	// InnoDB ends the transaction that changed less.
-	tx := s.begin("INSERT INTO ballast SELECT seq FROM seq_1_to_2000", "UPDATE segments SET text = 'x' WHERE transcript_id = 3")
 	type answer struct {
 		cl connector.Claim
 		rs []connector.Result
 	}
-	got := make(chan answer, 1)
-	s.c = s.connect(rows.Options{LockTimeout: 3 * time.Second})
-	s.scan(q)
-	go func() {
-		cl, rs := s.c.Claim(s.ctx(), q, items)
-		got <- answer{cl, rs}
-	}()
-	s.waiting() // for the segment, with the rows of all transcripts locked
-	if _, err := tx.Exec("UPDATE transcripts SET title = 'x' WHERE id = 1"); err != nil {
-		t.Fatalf("the other transaction was the victim: %v", err)
+	deadlocks := func() int {
+		return s.count("SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'INNODB_DEADLOCKS'")
 	}
-	a := <-got
-	if n := s.count("SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'INNODB_DEADLOCKS'"); n != 1 {
-		t.Errorf("%d deadlocks, want 1", n)
-	}
-	want := []string{"present IN_USE", "present IN_USE", "present ELIGIBLE", "present ELIGIBLE", "present ELIGIBLE"}
-	if d := cmp.Diff(want, reasons(a.rs)); d != "" {
-		t.Errorf("claim (-want +got):\n%s", d)
-	}
-	e := a.cl.Erase(s.ctx(), eligible(a.rs))
-	if d := cmp.Diff([]string{"gone GONE", "gone GONE", "gone GONE"}, reasons(e.Results)); d != "" {
-		t.Errorf("erase (-want +got):\n%s", d)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
+	// On a slow machine the claim may have waited for long enough before the other
+	// transaction asks for what it holds: then there is none.
+	for patience := 3 * time.Second; ; patience *= 3 {
+		// InnoDB ends the transaction that changed less.
+		tx := s.begin("INSERT INTO ballast SELECT seq FROM seq_1_to_2000", "UPDATE segments SET text = 'x' WHERE transcript_id = 3")
+		got := make(chan answer, 1)
+		s.c = s.connect(rows.Options{LockTimeout: patience})
+		s.scan(q)
+		go func() {
+			cl, rs := s.c.Claim(s.ctx(), q, items)
+			got <- answer{cl, rs}
+		}()
+		s.waiting(func() bool { return len(got) > 0 }) // for the segment, with the rows of all transcripts locked
+		if _, err := tx.Exec("UPDATE transcripts SET title = 'x' WHERE id = 1"); err != nil {
+			t.Fatalf("the other transaction was the victim: %v", err)
+		}
+		a := <-got
+		if n := deadlocks(); n == 0 && patience < time.Minute {
+			a.cl.Release() //nolint:errcheck // it is tried anew
+			if err := tx.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		} else if n != 1 {
+			t.Errorf("%d deadlocks, want 1", n)
+		}
+		want := []string{"present IN_USE", "present IN_USE", "present ELIGIBLE", "present ELIGIBLE", "present ELIGIBLE"}
+		if d := cmp.Diff(want, reasons(a.rs)); d != "" {
+			t.Errorf("claim (-want +got):\n%s", d)
+		}
+		e := a.cl.Erase(s.ctx(), eligible(a.rs))
+		if d := cmp.Diff([]string{"gone GONE", "gone GONE", "gone GONE"}, reasons(e.Results)); d != "" {
+			t.Errorf("erase (-want +got):\n%s", d)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		break
 	}
 	s.wantCount("SELECT count(*) FROM transcripts WHERE id IN (1, 3)", 2)
 	s.finish(q)
@@ -246,15 +260,15 @@ func TestMariaDBConnectionKilled(t *testing.T) {
 	}
 	for _, how := range []string{"KILL CONNECTION", "KILL QUERY"} {
 		tx := s.begin("UPDATE segments SET text = 'x' WHERE transcript_id = 3")
-		s.c = s.connect(rows.Options{LockTimeout: 20 * time.Second})
+		s.c = s.connect(rows.Options{LockTimeout: soon})
 		s.scan(q)
 		got := make(chan []connector.Result, 1)
 		go func() {
 			_, rs := s.c.Claim(s.ctx(), q, items)
 			got <- rs
 		}()
-		s.waiting()
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		s.waiting(func() bool { return false })
+		for deadline := time.Now().Add(soon); ; {
 			// What the server lists may be old.
 			n := s.count("SELECT max(trx_mysql_thread_id) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
 			if _, err := s.db.Exec(fmt.Sprintf("%s %d", how, n)); err == nil {
@@ -288,26 +302,31 @@ func TestSlowStatementIsEnded(t *testing.T) {
 			q := s.recorder(16)
 			items := s.scan(q)
 			if system == "postgres" {
-				s.do("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 5 THEN PERFORM pg_sleep(20); END IF; RETURN OLD; END $$",
+				s.do("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF OLD.id = 5 THEN PERFORM pg_sleep(3600); END IF; RETURN OLD; END $$",
 					"CREATE TRIGGER slow BEFORE DELETE ON transcripts FOR EACH ROW EXECUTE FUNCTION slow()")
 			} else {
-				s.do("CREATE TRIGGER slow BEFORE DELETE ON transcripts FOR EACH ROW IF OLD.id = 5 THEN DO SLEEP(20); END IF")
+				s.do("CREATE TRIGGER slow BEFORE DELETE ON transcripts FOR EACH ROW IF OLD.id = 5 THEN DO SLEEP(3600); END IF")
 			}
 			s.c = s.connect(rows.Options{StatementTimeout: time.Second})
 			s.scan(q)
-			start := time.Now()
-			rs, _ := s.purge(q, items)
-			for i, r := range rs {
-				want := "present ELIGIBLE"
-				if items[i].ID == "5" {
-					want = "present UNREACHABLE"
+			// On a machine that stands still for a second another one may be slow too, and
+			// is so no longer when it is its turn again.
+			for try := 1; try == 1 || len(items) > 1; try++ {
+				start := time.Now()
+				rs, _ := s.purge(q, items)
+				for i, r := range rs {
+					got := reasons(rs)[i]
+					slow := got == "present UNREACHABLE"
+					if own := items[i].ID == "5"; own && !slow || !own && got != "present ELIGIBLE" && (!slow || try == 5) {
+						t.Errorf("item %s: got %s (%v)", items[i].ID, got, r.Err)
+					}
 				}
-				if got := reasons(rs)[i]; got != want {
-					t.Errorf("item %s: got %s, want %s (%v)", items[i].ID, got, want, r.Err)
+				if took := time.Since(start); took > soon {
+					t.Errorf("took %v", took)
 				}
-			}
-			if took := time.Since(start); took > 15*time.Second {
-				t.Errorf("took %v", took)
+				if items = s.scan(q); try == 5 {
+					break
+				}
 			}
 			s.wantCount("SELECT count(*) FROM transcripts WHERE id % 2 = 1", 1)
 			s.do("DROP TRIGGER slow" + map[string]string{"postgres": " ON transcripts"}[system])
