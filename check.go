@@ -62,8 +62,9 @@ func (e *Engine) checkRule(ctx context.Context, r *policy.Rule) []connector.Find
 	q := r.Query(e.c.Clock().UTC())
 	found, err := store.Check(ctx, q)
 	if err != nil {
-		return append(found, notSeen(r.Store, r.StoreKind, err))
+		return append(found, e.notSeen(r.Store, err))
 	}
+	found = append(found, e.c.Policy.Unguarded(r)...)
 	for _, f := range found {
 		if f.Severity == connector.Fault {
 			return found
@@ -96,7 +97,7 @@ func (e *Engine) checkSample(ctx context.Context, r *policy.Rule, store connecto
 				Hint: "a run waits longer; an index on what the conditions of the rule name makes it shorter",
 			}}
 		default:
-			return []connector.Finding{notSeen(r.Store, r.StoreKind, err)}
+			return []connector.Finding{e.notSeen(r.Store, err)}
 		}
 		ps, err := plan.Expand(r, it)
 		if err != nil || it.Err != nil {
@@ -110,8 +111,8 @@ func (e *Engine) checkSample(ctx context.Context, r *policy.Rule, store connecto
 	if invalid > 0 {
 		found = append(found, connector.Finding{
 			Severity: connector.Warning, Subject: "parts",
-			Text: fmt.Sprintf("%d of the first %d items name a part that no store may hold; such items stay", invalid, items),
-			Hint: "look at them: epitaph plan --show " + r.Name,
+			Text: fmt.Sprintf("%d of the first %d items name a part that no store may hold, such as a path out of the root; when they are due they are INVALID, and stay", invalid, items),
+			Hint: "compare the templates of the rule with the values in the database",
 		})
 	}
 	return append(found, e.checkParts(ctx, r, parts)...)
@@ -148,7 +149,7 @@ func (e *Engine) checkParts(ctx context.Context, r *policy.Rule, parts []plan.Pa
 			found = append(found, connector.Finding{
 				Severity: connector.Fault, Subject: "parts",
 				Text: fmt.Sprintf("parts in store %s could not be looked at (%s)", s.Name, unknown.Reason),
-				Hint: storeHint(s.Kind),
+				Hint: storeHint(&s), Cause: unknown.Err,
 			})
 		}
 		if absent == len(at) {
@@ -179,7 +180,7 @@ func (e *Engine) checkUnused(ctx context.Context) (found []Finding) {
 		}
 		for _, res := range store.Probe(ctx, at) {
 			if res.State == connector.Unknown {
-				f := notSeen(s.Name, s.Kind, res.Err)
+				f := e.notSeen(s.Name, res.Err)
 				f.Text = fmt.Sprintf("store %s could not be looked at (%s)", s.Name, res.Reason)
 				found = append(found, Finding{Pos: s.Pos, Finding: f})
 				break
@@ -226,20 +227,26 @@ func notOpen(store string) connector.Finding {
 	}
 }
 
-func notSeen(store string, kind policy.StoreKind, err error) connector.Finding {
+func (e *Engine) notSeen(store string, err error) connector.Finding {
+	hint := ""
+	if s, ok := e.c.Policy.Store(store); ok {
+		hint = storeHint(s)
+	}
 	return connector.Finding{
 		Severity: connector.Fault, Subject: "store " + store,
 		Text: fmt.Sprintf("store %s could not be looked at (error type %s)", store, plan.ErrorType(err)),
-		Hint: storeHint(kind),
+		Hint: hint, Cause: err,
 	}
 }
 
-func storeHint(kind policy.StoreKind) string {
-	switch kind {
-	case policy.Rows:
+func storeHint(s *policy.Store) string {
+	switch {
+	case s.Kind == policy.Rows && (strings.HasPrefix(s.Target, "sqlite:") || !strings.Contains(s.Target, ":")):
+		return "is the file there, and may this user read it? A path is relative to the policy's folder"
+	case s.Kind == policy.Rows:
 		return "is the database up, and may this user read it?"
-	case policy.Files:
-		return "is the directory there, mounted, not a link, and readable by this user?"
+	case s.Kind == policy.Files:
+		return "is the directory there, mounted, not a link, and readable by this user? A path is relative to the policy's folder"
 	default:
 		return "is the service up, and are the credentials right?"
 	}

@@ -292,7 +292,13 @@ type Ref struct {
 }
 
 // Column names a column of a table of the same database.
-type Column struct{ Table, Column string }
+type Column struct {
+	Table, Column string
+	// Each says that the column holds JSON arrays, of whose elements each is such a
+	// value. It is told of ReferencedBy of a Want only; where the column is of type
+	// JSON, it need not be.
+	Each bool
+}
 
 // Want asks for the values that name one kind of part. All refs outside the
 // root belong to one table, so that a tuple comes from one row.
@@ -302,9 +308,23 @@ type Want struct {
 	// where a surviving row still has it, the part stays (Shared). A surviving
 	// row of the Ref's own table counts always, without being listed.
 	ReferencedBy []Column
+	// Also are rows that name the same things in other words, and count like
+	// those of ReferencedBy.
+	Also []Also
 	// When is the operator's SQL condition on the root: a root row that does not
 	// match yields no tuples for this want. Empty: always.
 	When string
+}
+
+// Also says that rows of another table, or other columns, may name the thing that
+// a tuple of a Want names.
+type Also struct {
+	// Refs give the tuple by which such a row names a thing. All are of one table,
+	// which each of them names. One that does not exist names nothing.
+	Refs []Ref
+	// Of returns the tuple with which Refs would name the thing that t names, with
+	// one value for each; false when they cannot. It is a pure function.
+	Of func(t Tuple) (Tuple, bool)
 }
 
 // Link is a table whose rows go with the item. Without On, the single foreign
@@ -351,4 +371,7 @@ type Finding struct {
 	Subject  string // what of the query it is about: "anchor", "where", "parts[2]", "links[0]", "then", "collection"
 	Text     string // what is wrong, lower case, no full stop
 	Hint     string // what to type
+	// Cause is why a store could not be looked at, and nil otherwise. Its text may
+	// hold anything: it tells one cause from another, and is not for printing.
+	Cause error
 }

@@ -239,6 +239,7 @@ var classes = []struct {
 	{`- files: "disk:{id}.bin"`, `- {files: "disk:{id}", when: "a;"}`, "14:38: when: a condition cannot hold a semicolon", "", false},
 	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}{b}", referenced_by: [app.x.y]}`, "14:32: referenced_by needs a template with exactly one reference", "", false},
 	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: [x.y]}`, "14:45: referenced_by must be STORE.TABLE.COLUMN", "", true},
+	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: "app.x.y[1]"}`, "14:45: referenced_by must be STORE.TABLE.COLUMN", "", false},
 	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: []}`, "14:44: referenced_by is an empty list", "", true},
 	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: {x: y}}`, "14:44: referenced_by must be a list", "", true},
 	{`- files: "disk:{id}.bin"`, `- {files: "disk:{a}", referenced_by: disk.x.y}`, "14:44: the store disk holds files", "", false},

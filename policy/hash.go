@@ -153,7 +153,7 @@ func columnStrings(columns []connector.Column) []string {
 }
 
 func columnString(c connector.Column) string {
-	return refString(connector.Ref{Table: c.Table, Column: c.Column})
+	return refString(connector.Ref{Table: c.Table, Column: c.Column, Each: c.Each})
 }
 
 func canonicalLimits(l Limits) map[string]any {

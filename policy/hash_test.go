@@ -78,7 +78,7 @@ func TestHashChangesWithTheMeaning(t *testing.T) {
 	want := hashOf(t, hashed, nil)
 	for _, edit := range [][2]string{
 		{"14d", "15d"}, {"app.t,", "app.x.t,"}, {"column: c", "column: d"}, {", zone: UTC}, where", "}, where"}, {"x = 1", "x = 2"},
-		{"where: x", "hold: x"}, {"{id}", "{id2}"}, {"{id}", "x/{id}"}, {`{id}"`, `{id}", when: y`}, {`{id}"`, `{id}", referenced_by: app.q.r`},
+		{"where: x", "hold: x"}, {"{id}", "{id2}"}, {"{id}", "x/{id}"}, {`{id}"`, `{id}", when: y`}, {`{id}"`, `{id}", referenced_by: app.q.r`}, {`{id}"`, `{id}", referenced_by: "app.q.r[*]"`},
 		{"l.id = t.l_id", "l.id = t.other"}, {"on: l.id = t.l_id", "where: z"}, {"*.zip", "*.tar"}, {"items: 10000", "items: 9999"},
 		{"items: 10000", "share: 1%"}, {"0 3 * * *", "0 4 * * *"}, {"enabled: true", "enabled: false"}, {"@h/db", "@h/db2"}, {"@h/db", "@h2/db"},
 		{"/data", "/data2"}, {"mount: true", "marker: m"}, {"s3://bkt", "s3://bkt2"}, {"region: eu", "region: us"}, {"sqlite:epitaph.db", "sqlite:e.db"},

@@ -48,6 +48,7 @@ func TestLinkedRowsThatOthersName(t *testing.T) {
 		"        referenced_by: [app.recording.meeting_id]\n":                                                 "needs an on with exactly one equation",
 		on[:len(on)-1] + " AND meeting.a = transcript.b\n        referenced_by: [app.recording.meeting_id]\n": "needs an on with exactly one equation",
 		on + "        referenced_by: [other.recording.meeting_id]\n":                                          "must be in the rule's own store app",
+		on + "        referenced_by: [\"app.recording.meetings[*]\"]\n":                                       "linked rows are not named in an array",
 		on + "        referenced_by: [recording.meeting_id]\n":                                                "must be STORE.TABLE.COLUMN",
 	} {
 		if _, err := linked(lines); err == nil || !strings.Contains(err.Error(), text) {

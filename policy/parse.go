@@ -33,6 +33,7 @@ func Parse(name string, src []byte, vars Lookup) (*Policy, error) {
 	if err := p.err(); err != nil {
 		return nil, err
 	}
+	p.policy.also()
 	p.policy.Hash = p.policy.hash()
 	return p.policy, nil
 }

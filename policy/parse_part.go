@@ -67,7 +67,7 @@ func (p *parser) part(n *yaml.Node, r *Rule, seen map[string]bool) {
 			p.add(pos(ref.key), "referenced_by needs a template with exactly one reference",
 				"the referencing columns are compared with the value of that reference")
 		}
-		part.Want.ReferencedBy = p.referencedBy(ref, r)
+		part.Want.ReferencedBy = p.referencedBy(ref, r, true)
 	}
 	if !ok {
 		return
@@ -210,23 +210,27 @@ func sameTable(name, table string) bool {
 	return name == table || name != "" && strings.HasSuffix(table, "."+name)
 }
 
-func (p *parser) referencedBy(f field, r *Rule) (columns []connector.Column) {
+// referencedBy reads a list of columns. Those of a file or object may hold arrays.
+func (p *parser) referencedBy(f field, r *Rule, arrays bool) (columns []connector.Column) {
 	for _, n := range p.list(f.val, "referenced_by") {
 		v, ok := p.text(n, "referenced_by")
 		if !ok {
 			continue
 		}
 		list, end, bad := names(v.text, 0)
+		each := bad == nil && v.text[end:] == "[*]"
 		switch {
 		case bad != nil:
 			p.problem(v, bad.offset, bad.text, bad.hint)
-		case end < len(v.text) || len(list) < 3 || len(list) > 4:
+		case each && !arrays:
+			p.problem(v, end, "linked rows are not named in an array", "remove the [*], or the column if it holds arrays")
+		case !each && end < len(v.text) || len(list) < 3 || len(list) > 4:
 			p.problem(v, 0, "referenced_by must be STORE.TABLE.COLUMN", "such as app.project_files.sha256")
 		case !p.storeOf(v, list[0], Rows):
 		case r.Store != "" && list[0] != r.Store:
 			p.problem(v, 0, fmt.Sprintf("referenced_by must be in the rule's own store %s", r.Store), "")
 		default:
-			columns = append(columns, connector.Column{Table: strings.Join(list[1:len(list)-1], "."), Column: list[len(list)-1]})
+			columns = append(columns, connector.Column{Table: strings.Join(list[1:len(list)-1], "."), Column: list[len(list)-1], Each: each})
 		}
 	}
 	return columns
@@ -267,7 +271,7 @@ func (p *parser) link(at Pos, f map[string]field, r *Rule) {
 			p.add(pos(n.key), "referenced_by of linked rows needs an on with exactly one equation",
 				"the referencing columns are compared with the linked table's side of on")
 		}
-		link.ReferencedBy = p.referencedBy(n, r)
+		link.ReferencedBy = p.referencedBy(n, r, false)
 	}
 	kind := ""
 	if n, ok := f["kind"]; ok {

@@ -56,6 +56,7 @@ type want struct {
 	reads []*column
 	when  string
 	looks []look
+	plain []*column // of text, in referenced_by, that are read as one value
 	// direct are the columns of the only hop that equal the root's primary key,
 	// in its order: the root itself then need not be read again.
 	direct []*column
@@ -76,6 +77,8 @@ type look struct {
 	exprs []string // read as text
 	refs  []ref    // at counts in exprs
 	by    []place  // of each ref: rows are found by all of them together
+	// of is how these rows would name what a tuple of the want names; nil: alike.
+	of func(connector.Tuple) (connector.Tuple, bool)
 }
 
 // place is where one value of a look is compared.

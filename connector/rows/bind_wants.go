@@ -48,6 +48,9 @@ func (b *binding) bindWant(cat *catalog, i int, q connector.Want) {
 	for _, c := range q.ReferencedBy {
 		b.otherLook(cat, subject, &w, c)
 	}
+	for _, q := range q.Also {
+		b.alsoLook(cat, subject, &w, q)
+	}
 }
 
 // pathTo is how rows of t belong to the root: by a link, else by the only
@@ -196,30 +199,32 @@ func (b *binding) lookWarning(subject string, l *look) {
 	}
 }
 
-func (b *binding) otherLook(cat *catalog, subject string, w *want, q connector.Column) {
-	if len(w.refs) != 1 {
-		b.fault(subject, "referenced_by needs a part with exactly one column", "name the column by which the other table refers to it")
+// alsoLook adds the look at rows that name the same things in words of their own.
+// What does not exist is for the rule that speaks of it to say.
+func (b *binding) alsoLook(cat *catalog, subject string, w *want, q connector.Also) {
+	l := look{of: q.Of}
+	for _, r := range q.Refs {
+		if len(cat.find(r.Table)) == 0 {
+			return
+		}
+		t := b.table(cat, subject, r.Table)
+		if t == nil {
+			return
+		}
+		c := t.column(r.Column)
+		if c == nil || len(l.seats) > 0 && l.seats[0].table != t {
+			return
+		}
+		l.from, l.seats = quoteTable(b.d, t)+" AS r", []seat{{t, "r"}}
+		expr := of(b.d, "r", []*column{c})[0]
+		// A value that was made of others need not be one of the column's type.
+		l.by = append(l.by, place{c, expr, &column{}})
+		l.refs = append(l.refs, ref{at: len(l.exprs), each: r.Each, path: r.Path})
+		l.exprs = append(l.exprs, b.d.readText(expr, c))
+	}
+	if len(l.refs) == 0 {
 		return
 	}
-	t := b.table(cat, subject, q.Table)
-	if t == nil {
-		return
-	}
-	c := b.column(subject, t, q.Column)
-	if c == nil {
-		return
-	}
-	like := w.refs[0]
-	by := place{col: c, expr: of(b.d, "r", []*column{c})[0]}
-	if like.root {
-		by.like = b.reads[like.at]
-	} else {
-		by.like = w.reads[like.at]
-	}
-	json := b.d.isJSON(c)
-	l := look{from: quoteTable(b.d, t) + " AS r", seats: []seat{{t, "r"}}, by: []place{by}, refs: []ref{{each: json}}, exprs: []string{b.d.readText(by.expr, c)}}
-	if !json {
-		b.indexWarning(subject, t, []*column{c})
-	}
+	b.lookWarning(subject, &l)
 	w.looks = append(w.looks, l)
 }

@@ -38,7 +38,7 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 	if err := c.checkThen(ctx, b); err != nil || !b.sound() {
 		return b.findings, err
 	}
-	for _, check := range []func(context.Context, *binding) error{c.checkConditions, c.checkReads, c.checkZone, c.checkPrivileges, c.checkFile} {
+	for _, check := range []func(context.Context, *binding) error{c.checkConditions, c.checkReads, c.checkZone, c.checkArrays, c.checkPrivileges, c.checkFile} {
 		if err := check(ctx, b); err != nil {
 			return nil, err
 		}

@@ -130,6 +130,11 @@ func (c *Connector) Scan(ctx context.Context, q *connector.Query, s *connector.S
 			err = b.err()
 		}
 		if err == nil {
+			if err = c.checkArrays(ctx, b); err == nil {
+				err = b.err()
+			}
+		}
+		if err == nil {
 			err = c.survey(ctx, b, s)
 		}
 		if err != nil {

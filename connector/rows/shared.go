@@ -52,18 +52,24 @@ func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connecto
 	want := &cl.b.wants[w]
 	for i := range want.looks {
 		l := &want.looks[i]
+		asked, names := l.words(asked)
+		if len(asked) == 0 {
+			continue
+		}
 		err := cl.b.lookStmt(l, asked, kin).each(ctx, cl.conn, len(l.exprs), func(v []any) error {
 			get := func(r ref) any { return v[r.at] }
 			ts, err := tuples(l.refs, get)
 			if err != nil {
 				for n, t := range asked {
-					found[n] = found[n] || mayName(l.refs, get, t)
+					if mayName(l.refs, get, t) {
+						mark(found, names, n)
+					}
 				}
 				return nil
 			}
 			for _, t := range ts {
 				if n := tupleName(t); asked[n] != nil {
-					found[n] = true
+					mark(found, names, n)
 				}
 			}
 			return nil
@@ -73,6 +79,32 @@ func (cl *claim) survivors(ctx context.Context, w int, asked map[string]connecto
 		}
 	}
 	return found, nil
+}
+
+// mark notes as found what n, in the words of a look, stands for.
+func mark(found map[string]bool, names map[string][]string, n string) {
+	if names == nil {
+		found[n] = true
+	}
+	for _, n := range names[n] {
+		found[n] = true
+	}
+}
+
+// words puts the asked tuples into those by which the rows of the look name
+// things, and tells which of the asked each stands for: nil where each is itself.
+func (l *look) words(asked map[string]connector.Tuple) (own map[string]connector.Tuple, names map[string][]string) {
+	if l.of == nil {
+		return asked, nil
+	}
+	own, names = make(map[string]connector.Tuple, len(asked)), make(map[string][]string, len(asked))
+	for n, t := range asked {
+		if t, ok := l.of(t); ok && len(t) == len(l.refs) {
+			own[tupleName(t)] = t
+			names[tupleName(t)] = append(names[tupleName(t)], n)
+		}
+	}
+	return own, names
 }
 
 // mayName reports that a row of which some JSON cannot be read as it should be may
@@ -143,7 +175,7 @@ func (cl *claim) keep(ctx context.Context, which []int) ([]map[string]bool, erro
 			return nil, err
 		}
 		for n := range kept[w] {
-			names = append(names, "value\x00"+n)
+			names = append(names, cl.b.wants[w].names(asked[w][n])...)
 		}
 	}
 	if len(names) == 0 {
@@ -165,6 +197,20 @@ func (cl *claim) keep(ctx context.Context, which []int) ([]map[string]bool, erro
 		}
 	}
 	return kept, nil
+}
+
+// names are the words for one thing that claims lock: its own and those by which
+// other rows name it, so that two claims which name it differently meet.
+func (w *want) names(t connector.Tuple) []string {
+	out := []string{"value\x00" + tupleName(t)}
+	for i := range w.looks {
+		if of := w.looks[i].of; of != nil {
+			if t, ok := of(t); ok {
+				out = append(out, "value\x00"+tupleName(t))
+			}
+		}
+	}
+	return out
 }
 
 // keepAfter tells of rows that are gone already which of the things they named

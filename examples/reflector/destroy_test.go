@@ -1,6 +1,7 @@
 package reflector_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -125,4 +126,58 @@ func TestPartialFailureKeepsTheRow(t *testing.T) {
 	b.figures(b.purge(0), "Transcripts deleted", 1, "Objects deleted", 1, "Errors", 0, "Finished from an earlier run", 1)
 	b.left(0, "transcript", id)
 	b.inBucket(false, b.platform, "t/2.webm")
+}
+
+// An object may be named by different columns, or by rows of different tables:
+// whoever names it by whatever column needs it.
+func TestNamedByAnotherColumn(t *testing.T) {
+	b := newBed(t)
+	m := b.meeting("video/also-a-track.mp4")
+	young := b.transcript(transcript{stored: true})
+	named := []string{"rec/also-a-track.mp4", "video/also-a-track.mp4"}
+
+	// Somebody's recording has as a track what is the object of one that is due.
+	theirs := b.recording(8*day, "", "rec/theirs.mp4", []string{"rec/also-a-track.mp4", "rec/also-an-object.webm"})
+	owner := b.transcript(transcript{user: "someone", recording: theirs})
+	b.transcript(transcript{user: "someone", meeting: m})
+	due := b.recording(8*day, "", "rec/also-a-track.mp4", []string{"rec/only-here.webm", "video/also-a-track.mp4"})
+	old := b.transcript(transcript{age: 8 * day, recording: due})
+	// One without a transcript names a track of theirs as its object, and one the audio of a transcript.
+	alone := b.recording(8*day, "", "rec/also-an-object.webm", nil)
+	b.recording(8*day, "", "rec/any.mp4", nil)
+	b.exec(`UPDATE recording SET bucket_name = $1, object_key = $2 WHERE object_key = 'rec/any.mp4'`, b.media.Name, young+"/audio.mp3")
+
+	r := b.purge(0)
+	b.figures(r, "Transcripts deleted", 1, "Orphaned recordings deleted", 2, "Objects deleted", 1, "Errors", 0)
+	b.left(0, "transcript", old)
+	b.left(0, "recording", due, alone)
+	b.left(1, "transcript", owner, young)
+	b.left(1, "recording", theirs)
+	b.inBucket(true, b.platform, append(named, "rec/theirs.mp4", "rec/also-an-object.webm")...)
+	b.inBucket(true, b.media, young+"/audio.mp3")
+	b.inBucket(false, b.platform, "rec/only-here.webm")
+
+	// With the last that names it, it goes.
+	b.exec(`UPDATE transcript SET user_id = NULL, created_at = created_at - interval '9 days' WHERE user_id = 'someone' OR id = $1`, young)
+	b.figures(b.purge(0, "--allow", "share"), "Transcripts deleted", 3, "Errors", 0)
+	b.inBucket(false, b.platform, append(named, "rec/theirs.mp4", "rec/also-an-object.webm")...)
+	b.inBucket(false, b.media, young+"/audio.mp3")
+}
+
+// Two that are due name one object by different columns, and go at the same time
+// in different batches: the last of them takes it.
+func TestNamedByTwoColumnsOfTwoThatAreDue(t *testing.T) {
+	b := newBed(t)
+	const n = 12
+	var keys []string
+	for i := range n {
+		key := fmt.Sprintf("rec/both-%d.mp4", i)
+		keys = append(keys, key, fmt.Sprintf("rec/other-%d.mp4", i))
+		one := b.recording(8*day, "", key, nil)
+		two := b.recording(8*day, "", fmt.Sprintf("rec/other-%d.mp4", i), []string{key})
+		b.transcript(transcript{age: 8 * day, recording: one})
+		b.transcript(transcript{age: 8 * day, recording: two})
+	}
+	b.figures(b.purge(0, "--allow", "share", "--batch", "1", "--workers", "4"), "Transcripts deleted", 2*n, "Errors", 0)
+	b.inBucket(false, b.platform, keys...)
 }

@@ -1,0 +1,143 @@
+package policy_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/epitaph/epitaph/connector"
+	"github.com/epitaph/epitaph/policy"
+)
+
+// alsoOf returns by which columns else, and with which values, the first part of the
+// first rule is looked for when it was named by the tuple.
+func alsoOf(t *testing.T, parts string, tuple ...string) (words []string) {
+	t.Helper()
+	const head = `version: 1
+stores:
+  app: {rows: "sqlite:app.db"}
+  other: {rows: "sqlite:other.db"}
+  disk: {files: /data}
+  again: {files: /data/}
+  scratch: {files: /scratch}
+  media: {objects: "s3://media-bucket"}
+  twin: {objects: "s3://twin-bucket", endpoint: "https://s3.example.org"}
+  tracks: {objects: "s3://tracks-bucket/rec"}
+  any: {objects: "s3://", buckets: ["any-*"]}
+rules:
+`
+	src := head
+	for i, rule := range strings.Split(strings.TrimSpace(parts), "\n") {
+		store, list, _ := strings.Cut(strings.TrimSpace(rule), " ")
+		src += fmt.Sprintf("  r%d:\n    retain: 1d\n    rows: %s\n    anchor: {column: at}\n    parts:\n", i, store)
+		for _, p := range strings.Fields(list) {
+			kind := "objects"
+			if s, _, _ := strings.Cut(p, ":"); slices.Contains([]string{"disk", "again", "scratch"}, s) {
+				kind = "files"
+			}
+			src += fmt.Sprintf("      - %s: \"%s\"\n", kind, p)
+		}
+	}
+	p, err := policy.Parse("epitaph.yaml", []byte(src), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, src)
+	}
+	for _, a := range p.Rules[0].Parts[0].Want.Also {
+		values, ok := a.Of(connector.Tuple(tuple))
+		if !ok {
+			continue
+		}
+		var all []string
+		for i, r := range a.Refs {
+			each := ""
+			if r.Each {
+				each = "[*]"
+			}
+			all = append(all, fmt.Sprintf("%s.%s%s=%s", r.Table, r.Column, each, values[i]))
+		}
+		words = append(words, strings.Join(all, " "))
+	}
+	for _, f := range p.Unguarded(&p.Rules[0]) {
+		parts := strings.Split(f.Text, ": ")
+		words = append(words, f.Subject+" "+parts[len(parts)-1])
+	}
+	return words
+}
+
+func TestOneThingInOtherWords(t *testing.T) {
+	for _, c := range []struct{ name, parts, tuple, want string }{
+		{"the same column is looked at anyway", "app.a media:{key}\napp.a media:{key}", "k", ""},
+		{"another column", "app.a media:{key} media:{other}", "k", "a.other=k"},
+		{"an array", "app.a media:{key} media:{keys[*]}", "k", "a.keys[*]=k"},
+		{"another rule", "app.a media:{key}\napp.b media:{file}", "k", "b.file=k"},
+		{"the rule's own table and a linked one", "app.a media:{b.key} media:{key}", "k", "a.key=k"},
+		{"another bucket", "app.a media:{key}\napp.b twin:{file}", "k", ""},
+		{"a longer name", "app.a media:{id}/audio.mp3 media:{key}", "7", "a.key=7/audio.mp3"},
+		{"a shorter name", "app.a media:{key} media:{id}/audio.mp3", "7/audio.mp3", "a.id=7"},
+		{"a name that is not made so", "app.a media:{key} media:{id}/audio.mp3", "7/audio.wav", ""},
+		{"a name with nothing in it", "app.a media:{key} media:x/{id}", "x/", ""},
+		{"ends that never meet", "app.a media:{id}/a.mp3 media:{id}/b.mp3", "7", ""},
+		{"a bucket by the row", "app.a {bucket}:{key} media:{other}", "media-bucket k", "a.other=k"},
+		{"another bucket by the row", "app.a {bucket}:{key} media:{other}", "tracks-bucket k", ""},
+		{"a bucket that the row would name", "app.a media:{other} {bucket}:{key}", "k", "a.bucket=media-bucket a.key=k"},
+		{"a bucket below a prefix", "app.a tracks:rec/{n} {bucket}:{keys[*]}", "1", "a.bucket=tracks-bucket a.keys[*]=rec/1"},
+		{"both by the row", "app.a {bucket}:{key} {bucket}:{keys[*]}", "media-bucket k", "a.bucket=media-bucket a.keys[*]=k"},
+		{"a store of any bucket", "app.a any:{place} {bucket}:{key}", "any-1/k/l", "a.bucket=any-1 a.key=k/l"},
+		{"into a store of any bucket", "app.a {bucket}:{key} any:{place}", "any-1 k/l", "a.place=any-1/k/l"},
+		{"a bucket written into the path", "app.a any:any-1/{key} {bucket}:rec/{n}", "rec/9", "a.bucket=any-1 a.n=9"},
+		{"two values, alike", "app.a disk:{dir}/{name}\napp.b disk:{folder}/{file}", "d n", "b.folder=d b.file=n"},
+		{"two values, not alike", "app.a disk:{path}\napp.b disk:{folder}/{file}", "d/n", "parts[0] which values made a name cannot be told from it"},
+		{"two values into one", "app.a disk:{dir}/{name}\napp.b disk:{path}", "d n", "b.path=d/n"},
+		{"one directory under two names", "app.a disk:{path}\napp.b again:{file}", "p", "b.file=p"},
+		{"another directory", "app.a disk:{path}\napp.b scratch:{file}", "p", ""},
+		{"a tree elsewhere", "app.a disk:x/{id}/\napp.b disk:y/{path}", "7", ""},
+		{"two trees", "app.a disk:{id}/\napp.b disk:{run}/", "7", "b.run=7"},
+		{"another database", "app.a media:{key}\nother.b media:{file}", "k", "parts[0] they are in another database"},
+		{"a name of two tables", "app.a disk:{path}\napp.b disk:{id}/{c.name}", "p", "parts[0] their name is made of two tables"},
+		{"a file in a tree", "app.a disk:{id}/\napp.b disk:{path}", "7", "parts[0] the directory may hold files that the part disk:{path} of the rule r1 names; they go with it, whichever rows still name them"},
+		{"the row's own file in its tree", "app.a disk:{id}/ disk:{id}/a.mp3", "7", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := strings.Join(alsoOf(t, c.parts, strings.Fields(c.tuple)...), ", "); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// What goes by its age takes what rows name, too: the check says so.
+func TestRuleByAgeOverWhatRowsName(t *testing.T) {
+	for _, c := range []struct {
+		kind, taken, part string
+		want              int
+	}{
+		{"objects", "media:exports/", "media:{key}", 1},
+		{"objects", "media:exports/", "media:exports/{id}.zip", 1},
+		{"objects", "media:exports/", "media:audio/{id}.mp3", 0},
+		{"objects", "media:*", "{bucket}:{key}", 1},
+		{"objects", "media:*", "other:{key}", 0},
+		{"files", "disk:export-*.zip", "disk:files/{sha}.bin", 0},
+		{"files", "disk:export-*.zip", "disk:{sha}.bin", 0},
+		{"files", "disk:export-*.zip", "disk:{path}", 1},
+		{"files", "disk:**/*.bin", "disk:files/{sha}.bin", 1},
+	} {
+		kind := "objects"
+		if strings.HasPrefix(c.part, "disk:") {
+			kind = "files"
+		}
+		src := fmt.Sprintf(`version: 1
+stores: {app: {rows: "sqlite:app.db"}, disk: {files: /data}, media: {objects: "s3://media-bucket"}, other: {objects: "s3://other-bucket"}}
+rules:
+  aged: {retain: 1d, %s: "%s", anchor: modified}
+  rows: {retain: 1d, rows: app.a, anchor: {column: at}, parts: [{%s: "%s"}]}
+`, c.kind, c.taken, kind, c.part)
+		p, err := policy.Parse("epitaph.yaml", []byte(src), nil)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, src)
+		}
+		if got := p.Unguarded(&p.Rules[0]); len(got) != c.want {
+			t.Errorf("%s with %s: %v, want %d", c.taken, c.part, got, c.want)
+		}
+	}
+}
