@@ -19,9 +19,11 @@ const (
 	// ByRun: a run began with it that has younger entries. It says who ran which
 	// policy and where, for all of them.
 	ByRun Effect = "run"
-	// ByKey: the key that it introduced signs, or did until lately.
+	// ByKey: the key that it introduced signs, or did until lately, and it says more
+	// than the entry of a pruning can say again.
 	ByKey Effect = "key"
-	// ByFork: the ledger has its name from it, for ever.
+	// ByFork: the ledger has its name from it, and there are more forks than the
+	// entry of a pruning can say again.
 	ByFork Effect = "fork"
 	// ByFile: a file that it tells of is tracked, or was until lately.
 	ByFile Effect = "file"
@@ -145,11 +147,27 @@ func (l *Ledger) holdFirst(ctx context.Context, f Filter, why Effect, hold func(
 	return nil
 }
 
-// heldByNames holds what says under which key and name the ledger is signed: of
-// the keys that which was in use when the younger entries began, and every fork.
+// heldByNames holds, of what says under which key and name the ledger is signed, what
+// the entry of a pruning has no room to say again: see carry.go.
 func (l *Ledger) heldByNames(ctx context.Context, old int64, hold func(int64, Effect)) error {
-	if err := l.holdFirst(ctx, Filter{Kinds: []Kind{KeyRotated}, Before: old + 1, Newest: true}, ByKey, hold); err != nil {
+	es, err := l.toCarry(ctx, old)
+	if err != nil {
 		return err
 	}
-	return l.holdFirst(ctx, Filter{Kinds: []Kind{Forked}, Before: old + 1}, ByFork, hold)
+	left := maxCarried - maxCarriedKey
+	for i := range es {
+		n, ok := carriedLines(&es[i])
+		switch {
+		case es[i].Kind == KeyRotated:
+			if !ok || n > maxCarriedKey {
+				hold(es[i].Number, ByKey)
+			}
+		case !ok || n > left:
+			hold(es[i].Number, ByFork)
+			left = 0
+		default:
+			left -= n
+		}
+	}
+	return nil
 }

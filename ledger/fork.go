@@ -29,12 +29,9 @@ type fork struct {
 }
 
 func (l *Ledger) forks(ctx context.Context) ([]fork, error) {
-	var es []Entry
-	for e, err := range l.Entries(ctx, Filter{Kinds: []Kind{Forked}}) {
-		if err != nil {
-			return nil, err
-		}
-		es = append(es, e)
+	es, err := l.lasting(ctx, Forked)
+	if err != nil {
+		return nil, err
 	}
 	return forksOf(l.name, es), nil
 }

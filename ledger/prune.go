@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,8 @@ type PruneReport struct {
 // Prune lets go of the entries at the beginning that are all older than the
 // instant, in whole blocks of 256, up to the oldest that is still in effect; see
 // [Effect]. The pruning is itself an entry, which holds the root of what was
-// pruned. The tree does not change: checkpoints, and proofs of the entries that
+// pruned, and says again what forks and the key's last rotation said that go with it:
+// they hold for ever. The tree does not change: checkpoints, and proofs of the entries that
 // stay, remain valid. When it returns nil, nothing of what was pruned, now or
 // before, is left in the database's own files; with ErrCopiesLeft the entries
 // went, and the next Prune tries again, also if nothing more is to go.
@@ -84,13 +86,28 @@ func (l *Ledger) prune(ctx context.Context, p *Pruning) (r PruneReport, err erro
 	if r.Held > 0 {
 		facts = append(facts, Int("held", r.Held), Code("held_by", string(r.By)))
 	}
-	entry, err := prepare(&Entry{Kind: Pruned, Secrets: p.Secrets, Facts: facts}, l.config.Clock(), l.config.Rand)
+	sealing, err := lastSealing(ctx, l.read)
+	if err != nil {
+		return r, err
+	}
+	es, err := l.toCarry(ctx, minimum)
+	if err != nil {
+		return r, err
+	}
+	again, texts := sayAgain(es)
+	facts = append(facts, again...)
+	entry, err := prepare(&Entry{Kind: Pruned, Secrets: append(texts, p.Secrets...), Facts: facts}, l.config.Clock(), l.config.Rand)
 	if err != nil {
 		return r, err
 	}
 	_, err = l.submit(ctx, &request{
 		entries: []*prepared{entry}, alone: true, turn: make(chan bool, 1),
-		within: func(ctx context.Context, tx *txn, first int64) error { return tx.prune(ctx, first, minimum) },
+		within: func(ctx context.Context, tx *txn, first int64) error {
+			if now, err := lastSealing(ctx, tx); err != nil || now != sealing {
+				return cmp.Or(err, errors.New("texts were sealed off meanwhile, maybe one that would be said again; run it again"))
+			}
+			return tx.prune(ctx, first, minimum)
+		},
 	})
 	if err != nil {
 		return r, err

@@ -3,7 +3,10 @@ package ledger_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,10 +99,13 @@ func TestPruneStopsAtWhatIsInEffect(t *testing.T) {
 			late: func(int64) []ledger.Entry { return []ledger.Entry{{Kind: ledger.RunFinished, Run: "a", Refers: 601}} },
 			want: ledger.PruneReport{Entries: 512, Held: 601, By: ledger.ByRun}},
 		"a run that is over":       {early: []ledger.Entry{started("a"), {Kind: ledger.RunFinished, Run: "a", Refers: 601}}, want: ledger.PruneReport{Entries: old}},
-		"the key that signs":       {early: []ledger.Entry{{Kind: ledger.KeyRotated}}, want: ledger.PruneReport{Entries: 512, Held: 601, By: ledger.ByKey}},
-		"a key that signed lately": {early: []ledger.Entry{{Kind: ledger.KeyRotated}}, late: func(int64) []ledger.Entry { return []ledger.Entry{{Kind: ledger.KeyRotated}} }, want: ledger.PruneReport{Entries: 512, Held: 601, By: ledger.ByKey}},
-		"a key before the last":    {early: []ledger.Entry{{Kind: ledger.KeyRotated}, {Kind: ledger.Heartbeat}, {Kind: ledger.KeyRotated}}, want: ledger.PruneReport{Entries: 512, Held: 603, By: ledger.ByKey}},
-		"a fork":                   {early: []ledger.Entry{{Kind: ledger.Forked}}, want: ledger.PruneReport{Entries: 512, Held: 601, By: ledger.ByFork}},
+		"the key that signs":       {early: []ledger.Entry{{Kind: ledger.KeyRotated}}, want: ledger.PruneReport{Entries: old}}, // it is said again
+		"a fork":                   {early: []ledger.Entry{{Kind: ledger.Forked}}, want: ledger.PruneReport{Entries: old}},
+		"a key that says too much": {early: []ledger.Entry{{Kind: ledger.KeyRotated, Facts: ints(30)}}, want: ledger.PruneReport{Entries: 512, Held: 601, By: ledger.ByKey}},
+		"a key before the last":    {early: []ledger.Entry{{Kind: ledger.KeyRotated, Facts: ints(30)}, {Kind: ledger.KeyRotated}}, want: ledger.PruneReport{Entries: old}},
+		"a fork with a time":       {early: []ledger.Entry{{Kind: ledger.Forked, Facts: []ledger.Fact{ledger.Int("at", 1)}}}, want: ledger.PruneReport{Entries: 512, Held: 601, By: ledger.ByFork}},
+		"a name without room":      {early: []ledger.Entry{{Kind: ledger.Forked, Secrets: []ledger.Secret{{Name: strings.Repeat("n", 125)}}}}, want: ledger.PruneReport{Entries: 512, Held: 601, By: ledger.ByFork}},
+		"too many forks":           {early: slices.Repeat([]ledger.Entry{{Kind: ledger.Forked, Facts: ints(64)}}, 5), want: ledger.PruneReport{Entries: 512, Held: 605, By: ledger.ByFork}},
 		"a tracked file":           {tracked: 700, want: ledger.PruneReport{Entries: 512, Held: 700, By: ledger.ByFile}},
 		"one that is young":        {tracked: old + 1, want: ledger.PruneReport{Entries: old}},
 		"the oldest of several":    {early: []ledger.Entry{of(anIntent(2), "a")}, tracked: 300, want: ledger.PruneReport{Entries: 256, Held: 300, By: ledger.ByFile}},
@@ -155,6 +161,14 @@ func TestPruneStopsAtWhatIsInEffect(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ints are facts that take room.
+func ints(n int) (fs []ledger.Fact) {
+	for i := range n {
+		fs = append(fs, ledger.Int(fmt.Sprint("n", i), math.MinInt64))
+	}
+	return fs
 }
 
 // saysPruning checks the entry of a pruning, where there was one.
@@ -228,11 +242,14 @@ func TestPruneAgainRemovesCopies(t *testing.T) {
 	if err := reader.QueryRow("SELECT count(*) FROM entries").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.Wait(t.Context(), 100*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
 	p := ledger.Pruning{Before: day.AddDate(1, 0, 0)}
 	if _, err := l.Prune(t.Context(), p); !errors.Is(err, ledger.ErrCopiesLeft) || grep(t, path, needle) == 0 {
 		t.Fatalf("with a reader in the way: %v, %d copies; want ErrCopiesLeft", err, grep(t, path, needle))
 	}
-	if err := reader.Rollback(); err != nil {
+	if err := errors.Join(reader.Rollback(), l.Wait(t.Context(), time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := l.Prune(t.Context(), p); err != nil || r.Entries != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/epitaph/epitaph/proof"
 )
@@ -49,10 +50,11 @@ func (l *Ledger) RotateKey(ctx context.Context, old *proof.Keys, next *proof.Sig
 // successor returns the newest entry that says that another key took the place of
 // a key, and which; 0 when none does.
 func (l *Ledger) successor(ctx context.Context, key proof.Key) (number int64, next string, err error) {
-	for e, err := range l.Entries(ctx, Filter{Kinds: []Kind{KeyRotated}, Newest: true}) {
-		if err != nil {
-			return 0, "", fmt.Errorf("read rotations of the key: %w", err)
-		}
+	es, err := l.lasting(ctx, KeyRotated)
+	if err != nil {
+		return 0, "", fmt.Errorf("read rotations of the key: %w", err)
+	}
+	for _, e := range slices.Backward(es) {
 		if was, _ := e.Code("retired"); was == key.String() {
 			next, _ = e.Code("key")
 			return e.Number, next, nil

@@ -73,7 +73,10 @@ type Report struct {
 	// counts those that cannot be compared: of a tree that was pruned, or of
 	// history lost by a fork.
 	Checkpoints, Unchecked int64
-	Forks                  []int64 // entries that say that history was lost
+	Forks                  []int64 // entries that say that history was lost, pruned ones too
+	// Prunings are the entries that say that the beginning went, as far as they are
+	// still there and were read: the last is the one in force.
+	Prunings []PruneEntry
 	// Unguarded names the triggers that keep the tables insert-only and are
 	// missing, altered or out of force. They are no sign of an alteration, and no
 	// fault: the next careless statement changes the ledger instead of failing.
@@ -110,12 +113,14 @@ type verifier struct {
 
 	mu     sync.Mutex
 	report Report
-	blocks []blockSum            // by block, from first on
-	clues  map[int64]*[32]byte   // by block: the sum of its entries' clues; nil where it is not known
-	acts   []numbered            // entries that concern the ledger itself
-	opened map[int64]int         // intents: items
-	closed map[span]bool         // intent and outcome
-	prefix map[int64][]tlog.Hash // sizes of checkpoints inside a block: subtrees
+	blocks []blockSum          // by block, from first on
+	clues  map[int64]*[32]byte // by block: the sum of its entries' clues; nil where it is not known
+	acts   []numbered          // entries that concern the ledger itself
+	// pruning is the entry of the pruning in force; nil where none says it.
+	pruning *numbered
+	opened  map[int64]int         // intents: items
+	closed  map[span]bool         // intent and outcome
+	prefix  map[int64][]tlog.Hash // sizes of checkpoints inside a block: subtrees
 }
 
 // blockSum is what the entries of a block come to.
@@ -168,6 +173,7 @@ func (l *Ledger) Verify(ctx context.Context, v Verification) (Report, error) {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
 	s.strays(ctx, tx)
+	s.readPruning(ctx, tx)
 	s.readForks(ctx, tx)
 	t := s.buildTree(ctx, tx)
 	s.checkNotes(ctx, tx, t, notes)

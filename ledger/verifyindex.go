@@ -225,30 +225,12 @@ func (s *verifier) checkActs(ctx context.Context, q querier) {
 			delete(prunes, n)
 		}
 	}
-	s.checkMinimum(ctx, q)
+	s.checkMinimum()
+	s.checkPrunings()
 	for n := range lists {
 		s.fault(n, place(n), "texts are listed as sealed off by it, and it does not say so")
 	}
 	for n := range prunes {
 		s.fault(n, place(n), "entries are listed as pruned by it, and it does not say so")
-	}
-}
-
-// checkMinimum checks that the pruning in force is said by an entry that is
-// still there: an entry is never pruned by itself.
-func (s *verifier) checkMinimum(ctx context.Context, q querier) {
-	if s.minimum == 0 {
-		return
-	}
-	var entry int64
-	err := q.QueryRowContext(ctx, "SELECT entry FROM prunes WHERE minimum = $1 ORDER BY entry LIMIT 1", s.minimum).Scan(&entry)
-	said := err == nil && entry > s.minimum && entry <= s.size
-	if said && entry <= s.first*blockSize { // it is not read with the others
-		r, err := s.boundRecord(ctx, q, entry)
-		n, _ := Entry{Facts: r.facts}.Int("minimum")
-		said = err == nil && r.kind == string(Pruned) && n == s.minimum
-	}
-	if !said {
-		s.fault(0, "prunes", "%d entries are missing from the beginning as if pruned, and no entry says so", s.minimum)
 	}
 }

@@ -1,11 +1,9 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -199,19 +197,6 @@ func (s *verifier) boundRecord(ctx context.Context, q querier, number int64) (r 
 		err = errUnknown
 	}
 	return r, err
-}
-
-func (s *verifier) forksFound() []fork {
-	var es []Entry
-	slices.SortFunc(s.acts, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
-	for i := range s.acts {
-		r := &s.acts[i].record
-		if r.kind == string(Forked) {
-			es = append(es, Entry{Number: s.acts[i].number, Facts: r.facts})
-			s.report.Forks = append(s.report.Forks, s.acts[i].number)
-		}
-	}
-	return forksOf(s.l.name, es)
 }
 
 func (s *verifier) checkNote(t *tree, n *outsideNote, forks []fork, kept treeReader) error {
