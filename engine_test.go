@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,4 +208,28 @@ func (w waiting) Scan(ctx context.Context, _ *connector.Query, _ *connector.Surv
 		<-ctx.Done()
 		yield(connector.Item{}, ctx.Err())
 	}
+}
+
+// An intent says in which directory the root of a store of files was, so that a run
+// after a crash is not taken in by a disk that is not mounted.
+func TestIntentNamesTheRoot(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	if _, err := b.engine(t).Purge(t.Context(), epitaph.PurgeOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range b.led.Entries(t.Context(), ledger.Filter{Kinds: []ledger.Kind{ledger.Intent}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, ok := e.Int("root.disk"); !ok || uint64(n) != info.Sys().(*syscall.Stat_t).Ino {
+			t.Errorf("got %d, %t", n, ok)
+		}
+		return
+	}
+	t.Error("no intent")
 }

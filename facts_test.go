@@ -20,6 +20,7 @@ var factMakers = []string{"purge", "session", "custody", "owner", "ledger"}
 // madeUp are the names of facts that are put together when the program runs, as
 // docs/events.md writes them, by the file that does it.
 var madeUp = map[string][]string{
+	"purge/root.go":    {"root.STORE"},
 	"purge/run.go":     {"retain.RULE", "cutoff.RULE", "host", "version", "request"},
 	"purge/tally.go":   {"kept.REASON", "rows.TABLE"},
 	"custody/track.go": {"action.NAME", "reserved.NAME", "abandoned.NAME", "differs.NAME"},

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/epitaph/epitaph/ledger"
@@ -117,12 +118,30 @@ func (e *Engine) Purge(ctx context.Context, o PurgeOptions) (purge.Report, error
 		Allow:     o.Allow,
 		Stop:      o.Stop,
 		Turn:      o.Turn,
+		Root:      e.root,
 	}
 	if o.DryRun {
 		return purge.DryRun(ctx, e.c.Policy, p, c)
 	}
 	c.Stores = e.c.Stores
 	return purge.Run(ctx, e.c.Policy, p, c)
+}
+
+// root is the inode of the directory of a store of files.
+func (e *Engine) root(store string) (inode uint64, ok bool) {
+	s, ok := e.c.Policy.Store(store)
+	if !ok || s.Kind != policy.Files {
+		return 0, false
+	}
+	info, err := os.Stat(e.c.Policy.Resolve(s.Target))
+	if err != nil {
+		return 0, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Ino, true
 }
 
 // until returns a context that ends with ctx or when stop is closed.

@@ -326,7 +326,8 @@ func (b *batch) intentEntry(units []unit, at time.Time) ledger.Entry {
 	if b.grounds != nil {
 		e.Facts, e.Secrets = b.grounds.facts, b.grounds.secrets
 	} else {
-		e.Facts = []ledger.Fact{ledger.Hash("policy", b.policy.Hash), ledger.Instant("cutoff", b.sum.Cutoff), ledger.Instant("as_of", b.plan.AsOf)}
+		e.Facts = append([]ledger.Fact{ledger.Hash("policy", b.policy.Hash), ledger.Instant("cutoff", b.sum.Cutoff), ledger.Instant("as_of", b.plan.AsOf)},
+			b.rootFacts(items)...)
 	}
 	if b.keeps() {
 		e.Facts = append(slices.Clip(e.Facts), ledger.Code(thenFact, thenUpdate))

@@ -46,6 +46,9 @@ func (r *run) interlocks(ctx context.Context, known marks) ([]*Interlock, error)
 			stops = append(stops, stop)
 		}
 	}
+	if !r.c.Allow.Missing {
+		stops = append(stops, r.otherRoots()...)
+	}
 	for i := range r.plan.Rules {
 		s := &r.plan.Rules[i]
 		if !s.Enabled {

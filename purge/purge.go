@@ -74,6 +74,10 @@ type Config struct {
 	Allow     Allow
 	// Stop, when closed, lets running batches end and leaves the rest untouched.
 	Stop <-chan struct{}
+	// Root tells the inode of the directory that is the root of a store of files;
+	// not ok where it cannot, or the store is another. An intent keeps it, and is
+	// finished by a later run only where it is the same. Nil: it is not compared.
+	Root func(store string) (inode uint64, ok bool)
 	// Turn, when not nil, is called before each batch of a rule, on several
 	// goroutines, and returns when the stores of the rule can bear it: before
 	// anything is claimed or an intent is written. It calls paused where it has to
@@ -140,7 +144,8 @@ func (a Allow) String() string {
 // InterlockCode says which interlock stopped a run.
 type InterlockCode string
 
-// The interlocks. Root, Future and Busy cannot be lifted.
+// The interlocks. Root, Future and Busy cannot be lifted, but for a root that is
+// not the one which an unfinished run saw: Missing lifts that.
 const (
 	TooMany    InterlockCode = "items"   // more items than the rule's limit
 	TooLarge   InterlockCode = "share"   // a larger share of the collection than the limit
@@ -163,6 +168,7 @@ type Interlock struct {
 	Hint        string // what to type
 
 	sinceRun bool // the clock was compared with the last run, not the newest entry
+	other    bool // the root is not the one that an unfinished run saw
 }
 
 // Error says what stopped the run. It holds names of rules and stores and
@@ -191,6 +197,9 @@ func (i *Interlock) Error() string {
 			return fmt.Sprintf("the clock stands %s after the newest entry of the ledger, the limit is %s", span(i.Have), span(i.Limit))
 		}
 	case Root:
+		if i.other {
+			return fmt.Sprintf("%sthe root of store %s is not the directory in which an unfinished run was at work", subject, i.Store)
+		}
 		return fmt.Sprintf("%sthe root of store %s could not be looked at", subject, i.Store)
 	case Future:
 		return fmt.Sprintf("the plan is for an instant that has not come: it lies %s ahead", span(i.Have))
