@@ -34,6 +34,8 @@ type Sighting struct {
 	Reason connector.Reason
 	// Incident reports that an incident was raised for it just now.
 	Raised bool
+
+	edited bool // it is due for what it held, and holds something else
 }
 
 // Verify looks at every file whose clean-up is pending and that can be looked at
@@ -102,7 +104,7 @@ func (c *Custody) settle(ctx context.Context, list []Sighting, tried bool) error
 			e.stage = seen
 		case tried:
 			e.stage = attempt
-			if s.Attempts+1 >= incidentAfter && !s.Incident {
+			if (s.edited || s.Attempts+1 >= incidentAfter) && !s.Incident {
 				s.Raised, s.Incident = true, true
 				failing = append(failing, e.item())
 			}
@@ -193,9 +195,14 @@ func (c *Custody) paused() map[string]bool {
 
 // dispose erases those of the files that are there, and records what became of
 // all. Those that keep reports stay for now, and count no attempt, and so do those
-// that were tracked anew since they were listed.
+// that were tracked anew since they were listed. What is not any more what another
+// host has stays too, as an attempt and an incident.
 func (c *Custody) dispose(ctx context.Context, list []Sighting, keep func(*Sighting) bool) error {
 	if err := c.state.catchUp(ctx); err != nil {
+		return err
+	}
+	edited, err := c.edited(ctx, list)
+	if err != nil {
 		return err
 	}
 	byStore := map[string][]int{}
@@ -207,9 +214,12 @@ func (c *Custody) dispose(ctx context.Context, list []Sighting, keep func(*Sight
 			return err
 		}
 		stays = append(stays, s.State == connector.Present && (taken || keep(s)))
-		if stays[i] {
+		switch {
+		case stays[i]:
 			s.Reason = connector.InUse
-		} else if s.State == connector.Present {
+		case edited[i]:
+			s.Reason, s.edited = connector.Changed, true
+		case s.State == connector.Present:
 			byStore[s.event.store] = append(byStore[s.event.store], i)
 		}
 	}

@@ -375,8 +375,11 @@ func TestOrphans(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	dead := deadOwner(t)
-	reused := dead // the number lives again, as another process
-	reused.PID = os.Getpid()
+	reused, err := owner.Of(dead.Host, os.Getpid()) // the number lives again, as another process
+	if err != nil {
+		t.Fatal(err)
+	}
+	reused.Start--
 	elsewhere := dead
 	elsewhere.Boot, elsewhere.Host = "another boot", "another host"
 	contained := dead

@@ -34,7 +34,7 @@ type projection struct {
 
 // projectionVersion is raised with every change of what the cache holds: one of
 // another version is made anew.
-const projectionVersion = "3"
+const projectionVersion = "4"
 
 const projectionTables = `
 DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS transfers; DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS daily;
@@ -49,6 +49,7 @@ CREATE INDEX files_open ON files (since) WHERE state < 3;
 CREATE TABLE transfers (id INTEGER PRIMARY KEY, source BLOB NOT NULL, state INTEGER NOT NULL, due INTEGER NOT NULL, moves INTEGER NOT NULL,
 	differs INTEGER NOT NULL, answer INTEGER NOT NULL, settled INTEGER NOT NULL);
 CREATE INDEX transfers_open ON transfers (due) WHERE state = 1;
+CREATE INDEX transfers_moved ON transfers (source) WHERE state = 2 AND moves = 1;
 CREATE TABLE work (key BLOB NOT NULL, work TEXT NOT NULL, id INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (key, work)) WITHOUT ROWID;
 CREATE INDEX work_at ON work (at);
 CREATE TABLE daily (day INTEGER NOT NULL, action TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (day, action)) WITHOUT ROWID;`

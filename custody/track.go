@@ -217,13 +217,16 @@ func (c *Custody) expand(ctx context.Context, events []event, from []int) ([]eve
 	return events, from, nil
 }
 
-// record appends events as entries of many and returns their ids, of those that
-// are durable.
-func (c *Custody) record(ctx context.Context, events []event) (ids []string, err error) {
+// record appends events as entries of many, and after the last of them what goes
+// with them. It returns their ids, of those that are durable.
+func (c *Custody) record(ctx context.Context, events []event, with ...ledger.Entry) (ids []string, err error) {
 	for group := range slices.Chunk(events, perEntry*perAppend) {
 		var entries []ledger.Entry
 		for part := range slices.Chunk(group, perEntry) {
 			entries = append(entries, entryOf(part, c.o.Role))
+		}
+		if len(ids)+len(group) == len(events) {
+			entries = append(entries, with...)
 		}
 		first, err := c.o.Ledger.Append(ctx, entries...)
 		if err != nil {

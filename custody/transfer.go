@@ -1,10 +1,13 @@
 package custody
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,38 +172,87 @@ type Acknowledged struct {
 // then, but for ErrAcknowledged where another was quicker by a moment: what arrived
 // is tracked all the same, and the returned ID names it.
 func (c *Custody) Acknowledge(ctx context.Context, id string, o Operation) (Acknowledged, error) {
-	t, ok, err := c.Transfer(ctx, id)
+	list, err := c.AcknowledgeAll(ctx, Arrival{id, o})
+	if err == nil {
+		err = list[0].Err
+	}
+	list[0].Err = nil
+	return list[0], err
+}
+
+// Arrival is what arrived of the transfer of that ID, as [Custody.Acknowledge] takes
+// it.
+type Arrival struct {
+	ID string
+	Operation
+}
+
+// AcknowledgeAll is Acknowledge for many, which are recorded together: one result for
+// each, in order, with its own Err. The error is for a ledger that failed; what has no
+// ID is then not known to be recorded.
+func (c *Custody) AcknowledgeAll(ctx context.Context, list ...Arrival) ([]Acknowledged, error) {
+	out := make([]Acknowledged, len(list))
+	var events, differ []event
+	var from []int
+	done := map[string]bool{} // what this call has settled
+	for i := range list {
+		e, err := c.answer(ctx, &list[i], done)
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
+		if out[i].Err = err; err != nil {
+			continue
+		}
+		if out[i].Agrees = e.stage == acknowledged; out[i].Agrees {
+			done[list[i].ID] = true
+		} else {
+			differ = append(differ, e)
+		}
+		events, from = append(events, e), append(from, i)
+	}
+	if len(events) == 0 {
+		return out, nil
+	}
+	var incidents []ledger.Entry
+	for part := range slices.Chunk(differ, perEntry) {
+		incidents = append(incidents, ledger.Entry{Kind: ledger.Incident, Rule: Rule, Items: entryOf(part, "").Items,
+			Facts: []ledger.Fact{ledger.Code("incident", transferDiffers), ledger.Int("items", int64(len(part)))}})
+	}
+	ids, err := c.record(ctx, events, incidents...)
+	for n, id := range ids {
+		e := &events[n]
+		out[from[n]].Tracked = Tracked{ID: id, Path: e.name(), Covered: true, Seen: e.state}
+	}
+	if err != nil {
+		return out, fmt.Errorf("acknowledge: %w", err)
+	}
+	for i := range out { // another may have been quicker by a moment
+		if !out[i].Agrees {
+			continue
+		}
+		if t, _, err := c.Transfer(ctx, list[i].ID); err != nil {
+			return out, err
+		} else if t.Answer != out[i].ID {
+			out[i].Err = ErrAcknowledged
+		}
+	}
+	return out, nil
+}
+
+// answer is the event of one arrival.
+func (c *Custody) answer(ctx context.Context, a *Arrival, done map[string]bool) (event, error) {
+	t, ok, err := c.Transfer(ctx, a.ID)
 	switch {
 	case err != nil:
-		return Acknowledged{}, err
+		return event{}, err
 	case !ok:
-		return Acknowledged{}, ErrNotTransfer
-	case t.Settled():
-		return Acknowledged{}, ErrAcknowledged
+		return event{}, ErrNotTransfer
+	case t.Settled() || done[a.ID]:
+		return event{}, ErrAcknowledged
 	case t.Made.toHost() != c.o.Host:
-		return Acknowledged{}, ErrOtherHost
+		return event{}, ErrOtherHost
 	}
-	e, err := c.arrived(ctx, &t, o)
-	if err != nil {
-		return Acknowledged{}, err
-	}
-	entry := entryOf([]event{e}, c.o.Role)
-	entries := []ledger.Entry{entry}
-	agrees := e.stage == acknowledged
-	if !agrees {
-		entries = append(entries, ledger.Entry{Kind: ledger.Incident, Rule: Rule, Items: entry.Items,
-			Facts: []ledger.Fact{ledger.Code("incident", transferDiffers), ledger.Int("items", 1)}})
-	}
-	first, err := c.o.Ledger.Append(ctx, entries...)
-	if err != nil {
-		return Acknowledged{}, fmt.Errorf("acknowledge: %w", err)
-	}
-	a := Acknowledged{Tracked{ID: idOf(first, 0), Path: e.name(), Covered: true, Seen: e.state}, agrees}
-	// Another may have been quicker by a moment.
-	if t, _, err = c.Transfer(ctx, id); err == nil && agrees && t.Answer != a.ID {
-		err = ErrAcknowledged
-	}
-	return a, err
+	return c.arrived(ctx, &t, a.Operation)
 }
 
 // arrived reads what arrived and says whether it is what was sent.
@@ -255,4 +307,81 @@ func (c *Custody) settleByWord(ctx context.Context, t *Transfer, by string) erro
 		return fmt.Errorf("record the word: %w", err)
 	}
 	return nil
+}
+
+// edited reports those of the files that are due because the other side has them,
+// and hold something else by now: what was written to since, or made anew, nobody
+// else has. A date of its own that has passed takes a file whatever it holds.
+func (c *Custody) edited(ctx context.Context, list []Sighting) ([]bool, error) {
+	out := make([]bool, len(list))
+	byKey := map[keyHash][]int{}
+	for i := range list {
+		f := &list[i].File
+		own := f.Made.To == "" && !f.Made.Due.IsZero() && !f.Made.Due.After(c.now())
+		if f.ID != "" && list[i].State == connector.Present && !f.Due.IsZero() && !own {
+			key := keyHash(c.state.hash(c.state.identity(f.event.place)))
+			byKey[key] = append(byKey[key], i)
+		}
+	}
+	t := newTexts(c)
+	keys := slices.SortedFunc(maps.Keys(byKey), func(a, b keyHash) int { return bytes.Compare(a[:], b[:]) })
+	for part := range slices.Chunk(keys, perSelect) {
+		args := make([]any, len(part))
+		for i := range part {
+			args[i] = part[i][:]
+		}
+		moved, err := c.state.transfers(ctx, c.state.db, "state = 2 AND moves = 1 AND source IN (?"+strings.Repeat(", ?", len(part)-1)+")", "id", args...)
+		if err != nil {
+			return nil, err
+		}
+		bySource := map[keyHash][]transferRow{}
+		for _, m := range moved {
+			bySource[m.source] = append(bySource[m.source], m)
+		}
+		for key, of := range bySource {
+			for _, i := range byKey[key] {
+				if out[i], err = c.unlike(ctx, t, &list[i], of); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// unlike reports a file that one of the transfers made due, and whose content is that
+// of none since.
+func (c *Custody) unlike(ctx context.Context, t *texts, s *Sighting, moved []transferRow) (bool, error) {
+	due := micros(s.Due)
+	if !slices.ContainsFunc(moved, func(m transferRow) bool { return m.settled == due }) {
+		return false, nil
+	}
+	var sum [32]byte
+	var size int64
+	read := false
+	for _, m := range moved {
+		if m.settled < due {
+			continue
+		}
+		e, ok, err := t.at(ctx, m.id)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			continue
+		}
+		if e.abs == "" && e.print != "" && e.print == s.print { // a version of an object is its content
+			return false, nil
+		}
+		if !read {
+			if sum, size, err = c.digest(ctx, s.event.place); err != nil {
+				return true, ctx.Err() // what cannot be compared stays
+			}
+			read = true
+		}
+		if e.Hash == sum && e.Size == size {
+			return false, nil
+		}
+	}
+	return true, nil
 }

@@ -2,8 +2,10 @@ package custody_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -364,4 +366,136 @@ func TestTransferAcknowledgedAtOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What was written to after it was sent is not what the other side has: it stays, and
+// somebody is told. What only looks new goes, and so does what must be gone anyway.
+func TestTransferMovesWhatWasSent(t *testing.T) {
+	ledgers(t, func(t *testing.T, dsn string) {
+		web, services := twoHosts(t, dsn)
+		web.track(custody.Operation{Action: "nas_raw_created", Path: web.write("edited", "edited")})
+		web.track(custody.Operation{Action: work, Path: web.write("dated", "dated"), Due: web.now.Add(time.Hour)})
+		names := []string{"edited", "stealthy", "touched", "dated", "anew"}
+		for _, name := range names {
+			id := web.send("transfer_moved", name, name, custody.Operation{Due: web.now.Add(time.Hour)})
+			if a, err := services.Acknowledge(t.Context(), id, custody.Operation{Path: services.write(name, name)}); err != nil || !a.Agrees {
+				t.Fatalf("%+v %v", a, err)
+			}
+		}
+		path := func(name string) string { return filepath.Join(web.dir, name) }
+		raised := func(list []custody.Sighting, err error) string {
+			var lines []string
+			for i := range list {
+				line := web.results(list[i:i+1], err)
+				if list[i].Raised {
+					line += " incident"
+				}
+				lines = append(lines, line)
+			}
+			return strings.Join(lines, "; ")
+		}
+		stealthy, err := os.Stat(path("stealthy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"edited", "stealthy", "dated"} {
+			f, err := os.OpenFile(path(name), os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString("E"); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+		}
+		for name, at := range map[string]time.Time{"stealthy": stealthy.ModTime(), "touched": web.now.Add(time.Hour)} {
+			if err := os.Chtimes(path(name), at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		web.remove(path("anew"))
+		web.track(custody.Operation{Action: "nas_raw_created", Path: web.write("anew", "other")})
+
+		web.now = web.now.Add(time.Minute)
+		want := "anew present CHANGED incident; dated present CHANGED incident; edited present CHANGED incident; stealthy present CHANGED incident; touched gone GONE"
+		if got := sorted(raised(web.Run(t.Context(), custody.Cleanup{}))); got != want {
+			t.Errorf("\n got %q\nwant %q", got, want)
+		}
+		for _, f := range []string{"anew", "dated", "edited", "stealthy"} {
+			if !web.exists(path(f)) {
+				t.Errorf("%s is gone", f)
+			}
+		}
+		// The owner is this process; as an orphan it would not go either.
+		list, err := web.Orphans(t.Context(), custody.Search{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done, err := web.Dispose(t.Context(), list); err != nil || len(done) != 0 {
+			t.Errorf("%+v %v", done, err)
+		}
+		// Its own date counts whatever it holds.
+		web.now = web.now.Add(2 * time.Hour)
+		want = "anew present CHANGED; dated gone GONE; edited present CHANGED; stealthy present CHANGED"
+		if got := sorted(raised(web.Run(t.Context(), custody.Cleanup{Force: true}))); got != want {
+			t.Errorf("\n got %q\nwant %q", got, want)
+		}
+		// Sent once more as it is now, it goes.
+		id := web.send("transfer_moved", "edited", "Edited", custody.Operation{Due: web.now.Add(time.Hour)})
+		if a, err := services.Acknowledge(t.Context(), id, custody.Operation{Path: services.write("edited", "Edited")}); err != nil || !a.Agrees {
+			t.Fatalf("%+v %v", a, err)
+		}
+		if got := sorted(web.results(web.Run(t.Context(), custody.Cleanup{Force: true}))); !strings.Contains(got, "edited gone GONE") || web.exists(path("edited")) {
+			t.Errorf("sent once more: %q", got)
+		}
+	})
+}
+
+// Many are recorded together, each with its own answer.
+func TestAcknowledgeAll(t *testing.T) {
+	t.Parallel()
+	web, services := twoHosts(t, "sqlite:"+filepath.Join(t.TempDir(), "epitaph.db"))
+	var list []custody.Arrival
+	const n = 300
+	for i := range n {
+		name := fmt.Sprint(i)
+		id := web.send("transfer_sent", name, name, custody.Operation{Due: web.now.Add(-time.Minute)})
+		content := name
+		if i%100 == 7 {
+			content = "other"
+		}
+		list = append(list, custody.Arrival{ID: id, Operation: custody.Operation{Path: services.write(name, content)}})
+	}
+	list = append(list, list[0], custody.Arrival{ID: "9999.0", Operation: list[0].Operation}, custody.Arrival{ID: list[1].ID, Operation: custody.Operation{Path: services.write("new", "1")}})
+	before, _, err := web.ledger.Newest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := services.AcknowledgeAll(t.Context(), list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, _, err := web.ledger.Newest(t.Context()); err != nil || after != before+3 { // two for the operations, one for what differs
+		t.Errorf("%d entries, %v", after-before, err)
+	}
+	for i, a := range got[:n] {
+		if a.Err != nil || a.ID == "" || a.Agrees != (i%100 != 7) {
+			t.Errorf("%d: %+v", i, a)
+		}
+	}
+	for i, want := range []error{custody.ErrAcknowledged, custody.ErrNotTransfer, custody.ErrAcknowledged} {
+		if a := got[n+i]; !errors.Is(a.Err, want) || a.ID != "" {
+			t.Errorf("%d: %+v, want %v", n+i, a, want)
+		}
+	}
+	if got := strings.Count(web.late(), "differs"); got != 3 || strings.Count(web.late(), ";") != 2 {
+		t.Errorf("late: %q", web.late())
+	}
+}
+
+// sorted puts results in the order of their names.
+func sorted(results string) string {
+	list := strings.Split(results, "; ")
+	slices.Sort(list)
+	return strings.Join(list, "; ")
 }

@@ -46,7 +46,8 @@ stdin, one JSON object on each line, such as
 A line that is wrong is named and left out; the others are recorded.
 
 With --to the file is on its way to another host: the id that is printed is a claim,
-which that host settles with track --acknowledge ID PATH. What arrived is read,
+which that host settles with track --acknowledge ID PATH, or many at once with
+--batch: {"acknowledge": "184.0", "path": "/srv/in/a.csv"}. What arrived is read,
 compared with what was sent, and tracked. A transfer that nobody acknowledges in time
 is overdue. The original of transfer_moved is due once the other side has it.
 
@@ -197,6 +198,8 @@ type trackedJSON struct {
 	Seen    string `json:"seen,omitempty"`
 	Covered bool   `json:"covered"`
 	Problem string `json:"problem,omitempty"`
+	// Agrees is there for what arrived of a transfer.
+	Agrees *bool `json:"agrees,omitempty"`
 }
 
 // tally counts what became of operations, and says what a person must know.
@@ -235,6 +238,17 @@ func (t *trackTally) add(line int, where string, ends bool, r custody.Tracked) {
 	}
 	if t.a.global.json {
 		t.list = append(t.list, j)
+	}
+}
+
+// arrived says of what was just counted whether it is what was sent.
+func (t *trackTally) arrived(where string, agrees *bool) {
+	if t.a.global.json {
+		t.list[len(t.list)-1].Agrees = agrees
+	}
+	if !*agrees {
+		t.unproven++
+		t.a.complain(where+": "+differsText, differsHint)
 	}
 }
 

@@ -45,6 +45,8 @@ type operation struct {
 	Required    bool            `json:"required"`
 	Due         string          `json:"due"`
 	Scheduled   string          `json:"scheduled"`
+	// Acknowledge is the transfer of which this arrived; the action is then optional.
+	Acknowledge string `json:"acknowledge"`
 }
 
 // parse makes an operation of what was written. meta are KEY=VALUE pairs.
@@ -103,19 +105,51 @@ const perTrack = 100_000
 // perRefused is how many lines are refused before they are told.
 const perRefused = 100
 
+// lines are what is recorded together: operations, or what arrived of transfers.
+type lines struct {
+	ops     []custody.Operation
+	answers []string // the transfer of each; empty for operations
+	numbers []int
+}
+
+// record records them, and returns one result for each. agrees is set for what
+// arrived.
+func (l *lines) record(ctx context.Context, k *keeper) (rs []custody.Tracked, agrees []*bool, err error) {
+	agrees = make([]*bool, len(l.ops))
+	if len(l.answers) == 0 {
+		rs, err = k.Track(ctx, l.ops...)
+		return rs, agrees, err
+	}
+	list := make([]custody.Arrival, len(l.ops))
+	for i := range list {
+		list[i] = custody.Arrival{ID: l.answers[i], Operation: l.ops[i]}
+	}
+	as, err := k.AcknowledgeAll(ctx, list...)
+	rs = make([]custody.Tracked, len(as))
+	for i := range as {
+		rs[i] = as[i].Tracked
+		if rs[i].Err != nil {
+			rs[i].Err = lineProblem(acknowledgeProblem(rs[i].Err))
+		} else {
+			agrees[i] = &as[i].Agrees
+		}
+	}
+	return rs, agrees, err
+}
+
 // trackBatch reads operations from stdin. What was recorded before a failure
 // stays recorded, and is counted.
 func (a *app) trackBatch(ctx context.Context, k *keeper, f *trackFlags) error {
 	in := bufio.NewReaderSize(a.env.Stdin, 64<<10)
 	t := trackTally{a: a}
-	var ops []custody.Operation
-	var lines []int
+	var l lines
 	refused := map[int]error{} // by line
 	record := func() error {
-		rs, err := k.Track(ctx, ops...)
+		rs, agrees, err := l.record(ctx, k)
 		for i, r := range rs {
+			n := l.numbers[i]
 			for _, line := range slices.Sorted(maps.Keys(refused)) {
-				if line < lines[i] {
+				if line < n {
 					t.add(line, fmt.Sprintf("line %d", line), false, custody.Tracked{Err: refused[line]})
 					delete(refused, line)
 				}
@@ -123,14 +157,17 @@ func (a *app) trackBatch(ctx context.Context, k *keeper, f *trackFlags) error {
 			if r.ID == "" && r.Err == nil {
 				continue // the ledger failed before it
 			}
-			action, _ := k.Vocabulary().Find(ops[i].Action)
-			t.add(lines[i], fmt.Sprintf("line %d", lines[i]), ends(action) && ops[i].To == "", r)
+			action, _ := k.Vocabulary().Find(l.ops[i].Action)
+			t.add(n, fmt.Sprintf("line %d", n), ends(action) && l.ops[i].To == "", r)
+			if agrees[i] != nil {
+				t.arrived(fmt.Sprintf("line %d", n), agrees[i])
+			}
 		}
 		for _, line := range slices.Sorted(maps.Keys(refused)) {
 			t.add(line, fmt.Sprintf("line %d", line), false, custody.Tracked{Err: refused[line]})
 		}
 		clear(refused)
-		ops, lines = ops[:0], lines[:0]
+		l = lines{l.ops[:0], l.answers[:0], l.numbers[:0]}
 		return err
 	}
 	for n := 1; ; n++ {
@@ -145,15 +182,24 @@ func (a *app) trackBatch(ctx context.Context, k *keeper, f *trackFlags) error {
 			continue
 		}
 		var op custody.Operation
+		var of string
 		if err == nil {
-			op, err = readOperation(line, a.env.Now(), &f.operation)
+			op, of, err = readOperation(line, a.env.Now(), &f.operation)
+		}
+		if err == nil && len(l.ops) > 0 && (of != "") != (len(l.answers) > 0) { // in order
+			if err := record(); err != nil {
+				return err
+			}
 		}
 		if err != nil {
 			refused[n] = lineProblem(err)
 		} else {
-			ops, lines = append(ops, op), append(lines, n)
+			l.ops, l.numbers = append(l.ops, op), append(l.numbers, n)
+			if of != "" {
+				l.answers = append(l.answers, of)
+			}
 		}
-		if len(ops) == perTrack || len(refused) == perRefused {
+		if len(l.ops) == perTrack || len(refused) == perRefused {
 			if err := record(); err != nil {
 				return err
 			}
@@ -173,34 +219,38 @@ func (a *app) trackBatch(ctx context.Context, k *keeper, f *trackFlags) error {
 }
 
 // readOperation reads one line. What the command line says counts where the line
-// says nothing.
-func readOperation(line []byte, now time.Time, base *operation) (custody.Operation, error) {
+// says nothing. of is the transfer that the line acknowledges.
+func readOperation(line []byte, now time.Time, base *operation) (o custody.Operation, of string, err error) {
 	if !utf8.Valid(line) {
-		return custody.Operation{}, &custody.Refused{Text: "the line is not UTF-8", Hint: "give a path with other bytes as an argument: epitaph track ACTION PATH"}
+		return o, "", &custody.Refused{Text: "the line is not UTF-8", Hint: "give a path with other bytes as an argument: epitaph track ACTION PATH"}
 	}
 	if halved(line) {
-		return custody.Operation{}, &custody.Refused{Text: "half of a character: a surrogate without the other", Hint: "write the character itself, or both halves"}
+		return o, "", &custody.Refused{Text: "half of a character: a surrogate without the other", Hint: "write the character itself, or both halves"}
 	}
 	p := *base
 	p.Meta = nil // it would be decoded into the bytes of the flag's
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
-		return custody.Operation{}, err
+		return o, "", err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return custody.Operation{}, &custody.Refused{Text: "more than one JSON value", Hint: "write one object on each line"}
+		return o, "", &custody.Refused{Text: "more than one JSON value", Hint: "write one object on each line"}
 	}
 	if bytes.TrimSpace(line)[0] != '{' {
-		return custody.Operation{}, &custody.Refused{Text: "it is not a JSON object", Hint: `write {"action": …, "path": …}`}
+		return o, "", &custody.Refused{Text: "it is not a JSON object", Hint: `write {"action": …, "path": …}`}
 	}
-	if p.Action == "" {
-		return custody.Operation{}, &custody.Refused{Text: "it has no action", Hint: `write {"action": …, "path": …}`}
+	if p.Acknowledge != "" && p.To+p.SHA256 != "" {
+		return o, "", &custody.Refused{Text: "an acknowledgement has no to and no sha256", Hint: "what arrived is read and compared with what was sent"}
+	}
+	if p.Action == "" && p.Acknowledge == "" {
+		return o, "", &custody.Refused{Text: "it has no action", Hint: `write {"action": …, "path": …}`}
 	}
 	if p.Meta == nil {
 		p.Meta = base.Meta
 	}
-	return p.parse(now, nil)
+	o, err = p.parse(now, nil)
+	return o, p.Acknowledge, err
 }
 
 // halved reports an escaped surrogate that is not one of a pair: it would be read

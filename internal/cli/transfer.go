@@ -66,6 +66,28 @@ func (a *app) acknowledge(ctx context.Context, f *trackFlags, op custody.Operati
 	}
 	defer k.Close()
 	r, err := k.Acknowledge(ctx, f.acknowledge, op)
+	if err != nil {
+		return acknowledgeProblem(err)
+	}
+	if a.global.json {
+		err = a.printJSON(trackedJSON{ID: r.ID, Seen: r.Seen.String(), Covered: r.Covered, Agrees: &r.Agrees})
+	} else {
+		_, err = fmt.Fprintln(a.env.Stdout, r.ID)
+	}
+	if err == nil && !r.Agrees {
+		a.complain(differsText, differsHint)
+		err = ended(StatusPartly)
+	}
+	return err
+}
+
+const (
+	differsText = "what arrived is not what was sent: it is tracked, and the transfer stays open"
+	differsHint = "have it sent again, and acknowledge once more"
+)
+
+// acknowledgeProblem puts into words why a transfer cannot be acknowledged.
+func acknowledgeProblem(err error) error {
 	switch {
 	case errors.Is(err, custody.ErrNotTransfer):
 		return usage("no transfer has this id", "an id looks like 184.0: it is printed when a file is sent, and by epitaph overdue")
@@ -73,20 +95,7 @@ func (a *app) acknowledge(ctx context.Context, f *trackFlags, op custody.Operati
 		return usage("the transfer is settled already", "see what became of it: epitaph trail --action transfer_received")
 	case errors.Is(err, custody.ErrOtherHost):
 		return usage("the transfer goes to another host", "acknowledge it there; the name of this one is given by --host or $EPITAPH_HOST")
-	case err != nil:
+	default:
 		return refusal(err)
 	}
-	if a.global.json {
-		err = a.printJSON(struct {
-			trackedJSON
-			Agrees bool `json:"agrees"`
-		}{trackedJSON{ID: r.ID, Seen: r.Seen.String(), Covered: r.Covered}, r.Agrees})
-	} else {
-		_, err = fmt.Fprintln(a.env.Stdout, r.ID)
-	}
-	if err == nil && !r.Agrees {
-		a.complain("what arrived is not what was sent: it is tracked, and the transfer stays open", "have it sent again, and acknowledge once more")
-		err = ended(StatusPartly)
-	}
-	return err
 }
