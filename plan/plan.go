@@ -133,8 +133,9 @@ type RuleSummary struct {
 	Items   int64 // in the plan: due, and nothing stands against them
 	Bytes   int64 // of those items and their parts, a blob of several items once per batch
 	Undated int64 // without an anchor: reported, never taken
-	// Kept counts the items that were found and stay, by reason. Undated ones
-	// are not among them.
+	// Kept counts the items that were found and stay, by reason; of those with a
+	// reason that is NotSeen no more is known than that. Undated ones are not among
+	// them.
 	Kept         map[connector.Reason]int64
 	Parts        int64 // parts of the items in the plan
 	PartsMissing int64 // of which are not there
@@ -157,6 +158,12 @@ type RuleSummary struct {
 	// something is wrong with them or with the store of a part. Only the plan that
 	// Make returns has them: they are not in the file.
 	Failures []Failure
+}
+
+// NotSeen reports a reason of Kept that says that nothing is known: a look failed
+// or was denied, so that nobody can say whether the item could go.
+func NotSeen(r connector.Reason) bool {
+	return r == connector.Unreachable || r == connector.NoPermission
 }
 
 // Failure is an item that could not be planned.

@@ -24,7 +24,7 @@ func newRuleReport(s *plan.RuleSummary, l Ledger) RuleReport {
 	}
 	for reason, n := range s.Kept {
 		switch {
-		case reason == connector.Unreachable || reason == connector.NoPermission:
+		case plan.NotSeen(reason):
 			rep.Unknown += n
 			rep.Errors += n
 		case failure(reason):

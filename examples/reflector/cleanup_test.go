@@ -3,6 +3,7 @@ package reflector_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -110,6 +111,45 @@ func TestCleanupHandlesErrorsGracefully(t *testing.T) {
 	b.left(0, "transcript", bad)
 	b.onDisk(false, bad)
 	b.inBucket(false, b.media, bad+"/audio.mp3")
+}
+
+// Where the look is denied, a plan says that nothing is known, as the purge does:
+// it said that the record is kept.
+func TestCleanupPlanOfWhatCannotBeLookedAt(t *testing.T) {
+	b := newBed(t)
+	rec := b.recording(8*day, "", "rec/denied.mp4", nil)
+	hidden := b.transcript(transcript{age: 9 * day, recording: rec})
+	b.transcript(transcript{age: 8 * day, stored: true})
+	held := b.transcript(transcript{age: 8 * day, status: "processing"})
+	b.spoiled(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/"+b.platform.Name) {
+			return false
+		}
+		answer(w, http.StatusForbidden, `<Error><Code>AccessDenied</Code><Message>no</Message></Error>`)
+		return true
+	})
+	r := b.run("plan")
+	b.figures(r, "To go", "1 transcript, 55 B", "Kept", "1 (IN_USE 1)", "Unknown", "1 (NO_PERMISSION 1)")
+	if r.status != 1 {
+		t.Errorf("status of plan = %d, want 1", r.status)
+	}
+	var got struct {
+		Rules []struct {
+			Rule           string
+			Kept           map[string]int
+			Unknown        int
+			UnknownReasons map[string]int `json:"unknown_reasons"`
+		}
+	}
+	r = b.run("plan", "--json")
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil {
+		t.Fatal(err)
+	}
+	if one := got.Rules[0]; one.Unknown != 1 || one.UnknownReasons["NO_PERMISSION"] != 1 || one.Kept["NO_PERMISSION"] != 0 || one.Kept["IN_USE"] != 1 || r.status != 1 {
+		t.Errorf("status %d, %+v; want one kept and one unknown", r.status, one)
+	}
+	b.figures(b.purge(1), "Transcripts deleted", 1, "Kept", "1", "Unknown", "1", "Errors", "1")
+	b.left(1, "transcript", hidden, held)
 }
 
 func TestCleanupMeetingConsentCascade(t *testing.T) {

@@ -39,7 +39,7 @@ why, what is undated, and the size. The plan can be kept as a file that
 epitaph purge --plan carries out: that and nothing else.
 
 A plan file and --show name what is personal data: paths and keys. The file is
-readable by its owner only. Status: 1 when a store could not be looked at.`,
+readable by its owner only. Status: 1 when a store, or a part of an item, could not be looked at.`,
 		Example: "  epitaph plan --show exports\n  epitaph plan --as-of 2027-01-01          # look ahead\n  epitaph plan --out tonight.plan && epitaph purge --plan tonight.plan",
 		RunE: func(cmd *cobra.Command, rules []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
@@ -130,8 +130,8 @@ func (a *app) showFaults(ctx context.Context, e *epitaph.Engine, pol *policy.Pol
 	return w.err
 }
 
-// planStatus is 2 when a rule does not fit its store, and 1 when a store could
-// not be looked at.
+// planStatus is 2 when a rule does not fit its store, and 1 when a store, or a
+// part of an item, could not be looked at.
 func planStatus(p *plan.Plan) error {
 	for i := range p.Rules {
 		if p.Rules[i].Unreadable == connector.Invalid {
@@ -139,7 +139,8 @@ func planStatus(p *plan.Plan) error {
 		}
 	}
 	for i := range p.Rules {
-		if r := &p.Rules[i]; r.Unreadable != "" || len(r.Unseen) > 0 {
+		r := &p.Rules[i]
+		if _, unknown := keptAndUnknown(r); r.Unreadable != "" || len(r.Unseen) > 0 || len(unknown) > 0 {
 			return ended(StatusPartly)
 		}
 	}
@@ -260,8 +261,12 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time, set []string) {
 		if r.Parts > 0 && len(set) == 0 {
 			w.linef("  With them:  %s%s", count(r.Parts, "part"), missing)
 		}
-		if n := sum(r.Kept); n > 0 {
-			w.linef("  Kept:       %s (%s)", number(n), reasons(r.Kept))
+		kept, unknown := keptAndUnknown(r)
+		if n := sum(kept); n > 0 {
+			w.linef("  Kept:       %s (%s)", number(n), reasons(kept))
+		}
+		if n := sum(unknown); n > 0 {
+			w.linef("  Unknown:    %s (%s)", w.red(number(n)), reasons(unknown))
 		}
 		if r.Undated > 0 {
 			w.linef("  Undated:    %s", number(r.Undated))
@@ -275,6 +280,20 @@ func printRule(w *printer, r *plan.RuleSummary, asOf time.Time, set []string) {
 		w.linef("  %s in store %s; the items it belongs to stay", w.red("Not one part could be looked at"), s)
 	}
 	w.linef("")
+}
+
+// keptAndUnknown parts the items that are not in a plan, as a purge does: those
+// that stay for a reason, and those of which nothing could be seen.
+func keptAndUnknown(r *plan.RuleSummary) (kept, unknown map[connector.Reason]int64) {
+	kept, unknown = map[connector.Reason]int64{}, map[connector.Reason]int64{}
+	for reason, n := range r.Kept {
+		if plan.NotSeen(reason) {
+			unknown[reason] = n
+		} else {
+			kept[reason] = n
+		}
+	}
+	return kept, unknown
 }
 
 // printItems lists the items of a rule by path and key, for a person who may
@@ -329,6 +348,8 @@ type planRuleJSON struct {
 	Bytes        int64                      `json:"bytes"`
 	Undated      int64                      `json:"undated"`
 	Kept         map[connector.Reason]int64 `json:"kept"`
+	Unknown      int64                      `json:"unknown"`
+	Why          map[connector.Reason]int64 `json:"unknown_reasons,omitempty"`
 	Parts        int64                      `json:"parts"`
 	PartsMissing int64                      `json:"parts_missing"`
 	OldestDue    *time.Time                 `json:"oldest_due"`
@@ -352,12 +373,9 @@ func (a *app) planJSON(pol *policy.Policy, p *plan.Plan, f planFlags) error {
 	rules := []planRuleJSON{}
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		kept := r.Kept
-		if kept == nil {
-			kept = map[connector.Reason]int64{}
-		}
+		kept, unknown := keptAndUnknown(r)
 		rules = append(rules, planRuleJSON{r.Rule, r.Kind, r.Store, r.Enabled, r.Retain.String(), instantJSON(r.Cutoff), r.Total, r.Due,
-			r.Items, r.Bytes, r.Undated, kept, r.Parts, r.PartsMissing, instantJSON(r.OldestDue), r.Unreadable, r.ErrorType, r.Unseen, columnsSet(pol, r.Rule)})
+			r.Items, r.Bytes, r.Undated, kept, sum(unknown), unknown, r.Parts, r.PartsMissing, instantJSON(r.OldestDue), r.Unreadable, r.ErrorType, r.Unseen, columnsSet(pol, r.Rule)})
 	}
 	head, err := json.Marshal(struct {
 		AsOf       time.Time      `json:"as_of"`
