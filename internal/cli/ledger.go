@@ -144,8 +144,9 @@ hashes stay part of the tree: checkpoints, and proofs of what is left, remain
 valid. That they went is an entry.
 
 An entry that is in effect stays however old it is, and all after it: a batch
-without an outcome, a file that is tracked, the key that signs, a fork. Its years
-count from when it last was.
+without an outcome, a file that is tracked, the start of a run that goes on. Its
+years count from when it last was. What a fork and the key's last rotation said,
+which hold for ever, the entry of the pruning says again.
 
 Nothing goes while the clock stands further after the last run than the policy's
 limits: {clock_jump: …}, or before the newest entry: --allow clock says that it is right.`,
@@ -256,9 +257,9 @@ func effectText(e ledger.Effect) string {
 	case ledger.ByRun:
 		return "a run began with it that has younger entries"
 	case ledger.ByKey:
-		return "the key that it introduced signs, or did until lately"
+		return "the key that it introduced signs, and it says more than a pruning can say again"
 	case ledger.ByFork:
-		return "the ledger has its name from that fork"
+		return "the ledger has its name from it, and there are more forks than a pruning can say again"
 	case ledger.ByFile:
 		return "a file that it tells of is tracked, or was until lately"
 	default:

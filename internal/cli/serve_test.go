@@ -505,7 +505,7 @@ func TestServePrunes(t *testing.T) {
 	for i := range 700 {
 		e := ledger.Entry{Kind: ledger.Heartbeat, Rule: "old", At: time.Now().AddDate(-2, 0, 0)}
 		if i == 299 {
-			e.Kind = ledger.KeyRotated
+			e.Kind, e.Run = ledger.RunStarted, "a"
 		}
 		_, err := l.Append(t.Context(), e)
 		must(t, err)
@@ -516,14 +516,14 @@ func TestServePrunes(t *testing.T) {
 	s.wait(`"event":"pruned","status":3,"entries":0`)
 	s.end(syscall.SIGTERM, 0)
 	l = openDirect(t, dir)
-	_, err := l.Append(t.Context(), ledger.Entry{Kind: ledger.Heartbeat, Rule: "old", At: time.Now()})
+	_, err := l.Append(t.Context(), ledger.Entry{Kind: ledger.Heartbeat, Run: "a", Rule: "old", At: time.Now()})
 	must(t, err)
 	must(t, l.Close())
 	s = serve(t, dir, nil)
-	s.wait(`"event":"pruned","status":0,"entries":256,"held":300,"held_by":"key"`)
+	s.wait(`"event":"pruned","status":0,"entries":256,"held":300,"held_by":"run"`)
 	s.end(syscall.SIGTERM, 0)
 	out, err := command(t.Context(), dir, "ledger", "prune", "--yes").CombinedOutput()
-	if err != nil || !bytes.HasPrefix(out, []byte("Let go of 0 entries before ")) || !bytes.Contains(out, []byte("\nEntry 300 and all after it stay: the key that it introduced signs")) {
+	if err != nil || !bytes.HasPrefix(out, []byte("Let go of 0 entries before ")) || !bytes.Contains(out, []byte("\nEntry 300 and all after it stay: a run began with it that has younger entries")) {
 		t.Errorf("%v: %s", err, out)
 	}
 	quiet := serve(t, dir, nil, "--prune=false")

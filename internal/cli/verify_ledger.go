@@ -215,10 +215,27 @@ type verificationJSON struct {
 	Checkpoints int64       `json:"checkpoints"`
 	Unchecked   int64       `json:"checkpoints_unchecked"`
 	Forks       []int64     `json:"forks"`
+	Prunings    []pruneJSON `json:"prunings"`
 	Unguarded   []string    `json:"triggers_missing"`
 	Faults      []faultJSON `json:"faults"`
 	Missing     []faultJSON `json:"missing"`
 	More        int64       `json:"more"`
+}
+
+type pruneJSON struct {
+	Entry   int64     `json:"entry"`
+	At      time.Time `json:"at"`
+	Minimum int64     `json:"pruned"`
+	Before  time.Time `json:"before"`
+	Signed  bool      `json:"signed"`
+}
+
+func prunesOf(r *ledger.Report) []pruneJSON {
+	out := make([]pruneJSON, len(r.Prunings))
+	for i, p := range r.Prunings {
+		out[i] = pruneJSON{p.Entry, p.At, p.Minimum, p.Before, p.Entry <= r.SignedTo}
+	}
+	return out
 }
 
 type faultJSON struct {
@@ -239,7 +256,7 @@ func (a *app) showVerification(name string, r *ledger.Report) error {
 	if a.global.json {
 		out := verificationJSON{
 			Ledger: name, Size: r.Size, Minimum: r.Minimum, Root: hex.EncodeToString(r.Root[:]), Entries: r.Entries, Sealed: r.Sealed, Off: r.Off,
-			Checkpoints: r.Checkpoints, Unchecked: r.Unchecked, Forks: append([]int64{}, r.Forks...), Unguarded: append([]string{}, r.Unguarded...), Faults: faultsOf(r.Faults), Missing: faultsOf(r.Missing), More: r.More,
+			Checkpoints: r.Checkpoints, Unchecked: r.Unchecked, Forks: append([]int64{}, r.Forks...), Prunings: prunesOf(r), Unguarded: append([]string{}, r.Unguarded...), Faults: faultsOf(r.Faults), Missing: faultsOf(r.Missing), More: r.More,
 		}
 		out.Unaltered.Verdict, out.Unaltered.SignedTo, out.Unaltered.Skipped = r.Unaltered, r.SignedTo, r.Since
 		out.Complete.Verdict, out.Complete.UpTo, out.Complete.At = r.Complete, r.CompleteTo, instantJSON(r.CompleteAt)
@@ -256,11 +273,21 @@ func (a *app) showVerification(name string, r *ledger.Report) error {
 	if r.Minimum > 0 {
 		w.linef("  Pruned: the first %s; their hashes are still part of the tree", entriesText(r.Minimum))
 	}
+	for _, p := range r.Prunings {
+		w.linef("    %s", pruningText(w, r, &p))
+	}
+	if len(r.Prunings) > 0 {
+		w.linef("    by whom and why: epitaph trail --action ledger.pruned")
+	}
 	w.linef("  Read: %s", entriesText(r.Entries))
 	w.linef("  Sealed texts: %s as committed, %s sealed off", number(r.Sealed), number(r.Off))
 	w.linef("  Checkpoints: %s agree, %s cannot be compared", number(r.Checkpoints), number(r.Unchecked))
 	for _, n := range r.Forks {
-		w.linef("  Fork: history was lost before entry %d, and somebody said why: epitaph trail --action ledger.forked", n)
+		action := ledger.Forked
+		if n <= r.Minimum { // said again by the pruning
+			action = ledger.Pruned
+		}
+		w.linef("  Fork: history was lost before entry %d, and somebody said why: epitaph trail --action %s", n, action)
 	}
 	if len(r.Unguarded) > 0 {
 		w.linef("  %s: the tables are not protected against change any more; missing, altered or disabled: %s", w.yellow("Triggers"), strings.Join(r.Unguarded, ", "))
@@ -271,6 +298,16 @@ func (a *app) showVerification(name string, r *ledger.Report) error {
 		w.linef("And %s more.", number(r.More))
 	}
 	return w.err
+}
+
+// pruningText is one pruning: who can write can prune, so that it is said what he
+// let go of, when, and whether anybody signed it.
+func pruningText(w *printer, r *ledger.Report, p *ledger.PruneEntry) string {
+	text := fmt.Sprintf("entry %d of %s let go of all up to entry %d, as older than %s", p.Entry, instant(p.At), p.Minimum, instant(p.Before))
+	if p.Entry > r.SignedTo {
+		text += ", and " + w.yellow("is not signed") + " by a trusted key"
+	}
+	return text
 }
 
 func listFaults(w *printer, title string, fs []ledger.Fault) {
