@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -317,15 +318,21 @@ func TestLinkSwaps(t *testing.T) {
 			if err := os.MkdirAll(root+"/work", 0o700); err != nil {
 				t.Fatal(err)
 			}
-			stop, swaps := make(chan struct{}), make(chan int)
-			go swap(root, stop, swaps)
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			var swaps atomic.Int64
+			go func() {
+				defer close(stopped)
+				swap(root, stop, &swaps)
+			}()
 			victims := dump(t, dir+"/outside") + dump(t, root+"/victim")
 			gone := 0
-			for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			begun := time.Now()
+			for time.Since(begun) < time.Second || (swaps.Load() < 100 || gone == 0) && time.Since(begun) < 2*time.Minute {
 				gone += takeWork(t, c, root)
 			}
 			close(stop)
-			if n := <-swaps; n < 100 || gone == 0 {
+			<-stopped
+			if n := swaps.Load(); n < 100 || gone == 0 {
 				t.Errorf("only %d swaps and %d erasures: the race was not run", n, gone)
 			}
 			if after := dump(t, dir+"/outside") + dump(t, root+"/victim"); after != victims {
@@ -336,19 +343,17 @@ func TestLinkSwaps(t *testing.T) {
 }
 
 // swap puts, again and again, a link or the victim itself where work/0/in is.
-func swap(root string, stop <-chan struct{}, swaps chan<- int) {
+func swap(root string, stop <-chan struct{}, swaps *atomic.Int64) {
 	in, aside := root+"/work/0/in", root+"/aside"
-	n := 0
 	for {
 		select {
 		case <-stop:
-			swaps <- n
 			return
 		default:
 		}
 		for _, to := range []string{"../../victim/in", "../../../outside/in"} {
 			if os.Rename(in, aside) == nil {
-				n++
+				swaps.Add(1)
 				os.Symlink(to, in)
 				os.Remove(in)
 				os.Rename(aside, in)

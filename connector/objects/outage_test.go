@@ -106,13 +106,9 @@ func TestTimeoutOfDeletions(t *testing.T) {
 	n := newNetwork(t, b)
 	through := b
 	through.Endpoint = n.endpoint
-	s := open(t, through, objects.Options{Attempts: 2, Timeout: 100 * time.Millisecond,
-		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
-	s.s3 = b.Client()
-	s.put("a", "x")
-	s.put("b", "x")
-	// The look is quick, so that what stays is seen.
 	patient := open(t, b, objects.Options{})
+	patient.put("a", "x")
+	patient.put("b", "x")
 	items := patient.items("a", "b")
 	hang := func(_ http.ResponseWriter, r *http.Request) bool {
 		if isDelete(r) {
@@ -122,9 +118,15 @@ func TestTimeoutOfDeletions(t *testing.T) {
 		return isDelete(r)
 	}
 	n.spoil(hang)
-	for i, r := range s.purge(t.Context(), nil, items) {
-		if r.State == connector.Gone || r.Reason != connector.Unreachable {
-			t.Errorf("%s: %v %s (%v)", items[i].Locator, r.State, r.Reason, r.Err)
+	// The look is quick, so that it comes to deletions: where it is not, there is
+	// more time.
+	for limit := 100 * time.Millisecond; n.fired.Load() == 0 && limit < time.Minute; limit *= 4 {
+		s := open(t, through, objects.Options{Attempts: 2, Timeout: limit,
+			Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
+		for i, r := range s.purge(t.Context(), nil, items) {
+			if r.State == connector.Gone || r.Reason != connector.Unreachable {
+				t.Errorf("%s: %v %s (%v)", items[i].Locator, r.State, r.Reason, r.Err)
+			}
 		}
 	}
 	if n.fired.Load() == 0 {
