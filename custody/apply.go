@@ -192,8 +192,12 @@ func (cr *changeReader) operation(list []change, e *ledger.Entry, n int64, ev *e
 		c.deed, c.made = completes, cr.made(c.id, c.key, ev)
 		c.made.required, c.made.due = false, 0
 	case ev.kind.Ends(), ev.stage == abandoned:
-		if c.deed, c.gone = leaves, ev.state == connector.Gone; ev.stage == abandoned {
+		c.deed, c.gone = leaves, ev.state == connector.Gone
+		switch {
+		case ev.stage == abandoned:
 			c.upTo = idNamed(ev.answers)
+		case c.gone && ev.known > 0:
+			c.upTo = newID(ev.known, 1<<placeBits-1)
 		}
 	case ev.kind.Makes():
 		c.deed, c.made = makes, cr.made(c.id, c.key, ev)

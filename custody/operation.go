@@ -168,6 +168,7 @@ type event struct {
 	work    string
 	stage   stage
 	answers string // id of the operation that this one answers
+	known   int64  // of one that ends a file: the newest entry before it was looked at
 	// sealedOff is set when the texts were destroyed: nothing else is known.
 	sealedOff bool
 }
@@ -204,6 +205,7 @@ func (e *event) item() ledger.Item {
 	v = pair(v, "work", e.work)
 	v = pair(v, "stage", string(e.stage))
 	v = pair(v, "answers", e.answers)
+	v = pair(v, "known", number(e.known))
 	v = pair(v, "on", e.place.host)
 	v = pair(v, "from", e.From)
 	v = pair(v, "to", e.To)
@@ -347,6 +349,8 @@ func (e *event) text(name string) *string {
 
 func (e *event) number(name string, n int64) {
 	switch name {
+	case "known":
+		e.known = n
 	case "size":
 		e.Size = n
 	case "transferred":

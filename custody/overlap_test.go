@@ -246,3 +246,36 @@ func TestLookedAtBeforeItIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// One says that it deleted a file, and before that is recorded another makes and
+// tracks a new one there: that is not gone.
+func TestDeletedWhileAnewIsMade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	path, dir := w.due("a"), w.due("d/b")
+	slow := &interposed{Ledger: w.ledger, kind: ledger.CustodyOperations}
+	o := w.o
+	o.Ledger = slow
+	other, err := custody.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	for _, c := range []struct{ action, said, file string }{{"work_copy_deleted", path, "a"}, {"scratch_cleanup", filepath.Dir(dir), "d/b"}} {
+		w.remove(c.said)
+		slow.do = func() { w.due(c.file) }
+		rs, err := other.Track(t.Context(), custody.Operation{Action: c.action, Path: c.said})
+		if err != nil || rs[0].Err != nil || rs[0].Seen.String() != "gone" || slow.do != nil {
+			t.Fatalf("%+v %v", rs, err)
+		}
+	}
+	if got := w.overdue(); got != "a d/b" {
+		t.Errorf("overdue: %q, want both that were made since", got)
+	}
+	// Said once more, it is known.
+	w.remove(path)
+	w.track(custody.Operation{Action: "work_copy_deleted", Path: path})
+	if got := w.overdue(); got != "d/b" {
+		t.Errorf("overdue: %q", got)
+	}
+}

@@ -62,6 +62,9 @@ func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error
 		}
 		events, from = append(events, e), append(from, i)
 	}
+	if err := c.known(ctx, events); err != nil {
+		return out, err
+	}
 	c.look(ctx, events)
 	kept, origin := events[:0], from[:0]
 	for n := range events {
@@ -92,6 +95,24 @@ func (c *Custody) Track(ctx context.Context, ops ...Operation) ([]Tracked, error
 		}
 	}
 	return out, err
+}
+
+// known notes, before anybody looks, the newest entry that is there: a file that is
+// tracked later is another than the one that is said to be gone.
+func (c *Custody) known(ctx context.Context, events []event) error {
+	if !slices.ContainsFunc(events, func(e event) bool { return e.kind.Ends() }) {
+		return nil
+	}
+	newest, _, err := c.o.Ledger.Newest(ctx)
+	if err != nil {
+		return fmt.Errorf("track: %w", err)
+	}
+	for i := range events {
+		if events[i].kind.Ends() {
+			events[i].known = newest
+		}
+	}
+	return nil
 }
 
 // absent refuses an operation that is said to make a file which is not there.
