@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,13 @@ type findingJSON struct {
 	Hint     string `json:"hint,omitempty"`
 }
 
-func asJSON(severity string, f epitaph.Finding) findingJSON {
+func asJSON(pol *policy.Policy, severity string, f epitaph.Finding) findingJSON {
+	if why := knownCause(f.Cause); why != "" {
+		f.Text += ": " + why
+	}
+	if r, ok := pol.Rule(f.Rule); ok { // a store does not know by which name the policy has it
+		f.Hint = strings.Replace(f.Hint, " STORE.", " "+r.Store+".", 1)
+	}
 	return findingJSON{severity, f.Rule, f.Pos.Line, f.Pos.Column, f.Subject, f.Text, f.Hint}
 }
 
@@ -74,7 +81,14 @@ func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 		Findings   []findingJSON `json:"findings"`
 		Paused     []pauseJSON   `json:"paused"`
 	}{Policy: pol.Path, PolicyHash: hex.EncodeToString(pol.Hash[:]), Rules: len(pol.Rules), Stores: len(pol.Stores), Findings: []findingJSON{}, Paused: a.pauses(pol)}
+	type told struct{ rule, text, hint string }
+	once := map[told]bool{}
 	for _, f := range found {
+		if t := (told{f.Rule, f.Text, f.Hint}); once[t] { // two parts lack the same index
+			continue
+		} else {
+			once[t] = true
+		}
 		severity := "warning"
 		if f.Severity == connector.Fault {
 			severity = "fault"
@@ -82,7 +96,7 @@ func (a *app) showFindings(pol *policy.Policy, found []epitaph.Finding) error {
 		} else {
 			result.Warnings++
 		}
-		result.Findings = append(result.Findings, asJSON(severity, f))
+		result.Findings = append(result.Findings, asJSON(pol, severity, f))
 	}
 	if a.global.json {
 		if err := a.printJSON(result); err != nil {
@@ -104,6 +118,9 @@ func subjectText(pol *policy.Policy, rule, subject string) string {
 	if !ok {
 		return subject
 	}
+	if subject == "collection" {
+		return string(r.StoreKind)
+	}
 	var i int
 	if _, err := fmt.Sscanf(subject, "links[%d]", &i); err == nil && i < len(r.Links) {
 		return "part rows " + r.Store + "." + r.Links[i].Table
@@ -116,15 +133,22 @@ func subjectText(pol *policy.Policy, rule, subject string) string {
 
 // printFinding says one finding, with its place in the policy.
 func printFinding(p *printer, pol *policy.Policy, f findingJSON) {
-	what := f.Subject
+	var what []string
 	if f.Rule != "" {
-		what = "rule " + f.Rule + ", " + subjectText(pol, f.Rule, f.Subject)
+		what = append(what, "rule "+f.Rule)
+	}
+	if !strings.HasPrefix(f.Text, f.Subject+" ") { // "store app could not …" says it
+		what = append(what, subjectText(pol, f.Rule, f.Subject))
+	}
+	about := ""
+	if len(what) > 0 {
+		about = strings.Join(what, ", ") + ": "
 	}
 	label := p.yellow("warning")
 	if f.Severity == "fault" {
 		label = p.red("fault")
 	}
-	p.linef("%s:%d:%d: %s: %s: %s", pol.Path, f.Line, f.Column, label, what, f.Text)
+	p.linef("%s:%d:%d: %s: %s%s", pol.Path, f.Line, f.Column, label, about, f.Text)
 	if f.Hint != "" {
 		p.linef("  hint: %s", f.Hint)
 	}

@@ -37,7 +37,7 @@ func (a *app) runInit(ctx context.Context) (err error) {
 	err = writeNew(path, initPolicy)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return usage(path+" exists; it was left as it is", "name another file: epitaph init --policy FILE")
+		return usage(path+" exists; it was left as it is", "for its ledger and key: epitaph key new; for another policy: epitaph init --policy FILE")
 	case err != nil:
 		return usage(fmt.Sprintf("cannot write %s: %s", path, cause(err)), "name another file: epitaph init --policy FILE")
 	}

@@ -210,7 +210,7 @@ func (a *app) openKept(ctx context.Context, k *keeping, how access) (*ledger.Led
 	if how == readOnly {
 		l, err := ledger.OpenReadOnly(ctx, k.dsn, c)
 		if err != nil {
-			return nil, &unopened{usage("cannot open the ledger: "+cause(err), "epitaph init makes one, and so does the first purge"), err}
+			return nil, &unopened{cannotOpen(err, true), err}
 		}
 		return l, nil
 	}
@@ -225,7 +225,7 @@ func (a *app) openKept(ctx context.Context, k *keeping, how access) (*ledger.Led
 		return nil, err
 	}
 	if err != nil {
-		return nil, usage("cannot open the ledger: "+cause(err), "without a ledger nothing is done; see the line ledger: in the policy, and who may write there")
+		return nil, cannotOpen(err, false)
 	}
 	if err := l.Refusal(); err != nil && how != writeDespite {
 		return nil, errors.Join(refused(err), l.Close())
@@ -243,6 +243,31 @@ func (a *app) openKept(ctx context.Context, k *keeping, how access) (*ledger.Led
 		}
 	}
 	return l, nil
+}
+
+// cannotOpen says why a ledger could not be opened, and what to type. One that is
+// to be written to is made where there is none; its folder or database is not.
+func cannotOpen(err error, toRead bool) *problem {
+	why, hint := cause(err), "without a ledger nothing is done; see the line ledger: in the policy, and who may write there"
+	var state interface{ SQLState() string } // of PostgreSQL
+	code := ""
+	if errors.As(err, &state) {
+		code = state.SQLState()
+	}
+	const making = "epitaph init makes one, and so does the first purge; or mend the line ledger: in the policy"
+	switch {
+	case code == "3D000":
+		hint = "make it (createdb), or mend the line ledger: in the policy; the tables in it are made by epitaph init, key new and purge"
+	case code == "42P01" || code == "3F000": // no table, no schema
+		why, hint = "there is none in this database", making
+	case errors.Is(err, fs.ErrNotExist) && toRead:
+		hint = making
+	case errors.Is(err, fs.ErrNotExist):
+		why, hint = "its folder does not exist", "make it, or mend the line ledger: in the policy"
+	case toRead:
+		hint = "is it a ledger, and may this user read it? See the line ledger: in the policy"
+	}
+	return usage("cannot open the ledger: "+why, hint)
 }
 
 // unopened is the problem of a ledger that cannot be read or signed, with its cause.

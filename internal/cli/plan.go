@@ -124,7 +124,7 @@ func (a *app) showFaults(ctx context.Context, e *epitaph.Engine, pol *policy.Pol
 	w := a.stdout()
 	for _, f := range e.Check(ctx) {
 		if unread[f.Rule] && f.Severity == connector.Fault {
-			printFinding(w, pol, asJSON("fault", f))
+			printFinding(w, pol, asJSON(pol, "fault", f))
 		}
 	}
 	return w.err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/epitaph/epitaph/policy"
@@ -36,6 +37,16 @@ func (a *app) loadPolicy() (*policy.Policy, error) {
 		return nil, usage(fmt.Sprintf("cannot read the policy file %s or the .env file beside it: %s", path, cause(err)),
 			"both must be regular files that this user may read")
 	}
+}
+
+// policyOrLedger is loadPolicy for a command that can do with a ledger alone.
+func (a *app) policyOrLedger() (*policy.Policy, error) {
+	pol, err := a.loadPolicy()
+	var p *problem
+	if _, e := os.Stat(a.policyPath()); errors.Is(e, fs.ErrNotExist) && errors.As(err, &p) {
+		p.hints = append(p.hints, "or name a ledger alone: --ledger sqlite:FILE")
+	}
+	return pol, err
 }
 
 // pick checks the names of rules on a command line. None means all.

@@ -38,7 +38,7 @@ func (a *app) purgeCommand() *cobra.Command {
 		Long: `Makes a plan, or takes one made before, and carries it out: parts first and looked
 for again, the row that names them last, every batch in the ledger before and
 after. What cannot be seen is unknown and stays. Running again finishes what was
-cut short. On a terminal it asks first; elsewhere, as in cron, it does not.
+cut short. Who starts it from a terminal is asked first; cron is not, nor is a pipe.
 
 Status: 0 all done · 1 some failed or are unknown · 3 an interlock stopped it ·
 130 interrupted: the first Ctrl-C ends after the running batch, the second at once.`,
@@ -97,6 +97,9 @@ func (a *app) runPurge(ctx context.Context, f purgeFlags, rules []string, fl *pf
 	if fl.Changed("dry-run") {
 		o.DryRun = f.dryRun
 	}
+	if !o.DryRun && !f.yes && isTerminal(a.env.Stdin) && !isTerminal(a.env.Stderr) {
+		return usage("the question would not be seen: stderr is not the terminal; nothing was done", "add --yes, or leave stderr on the terminal")
+	}
 	if f.plan != "" {
 		if o.Plan, err = openPlan(f.plan); err != nil {
 			return err
@@ -110,8 +113,39 @@ func (a *app) runPurge(ctx context.Context, f purgeFlags, rules []string, fl *pf
 	if log != nil {
 		defer func() { err = errors.Join(err, log.close()) }()
 	}
-	_, err = a.purgeBy(ctx, f, pol, log, o)
+	c, err := a.purgeBy(ctx, f, pol, log, o)
+	a.complainRun(&c.report, err)
 	return err
+}
+
+// complainRun says on stderr, in short, what the summary on stdout says at length:
+// cron mails the one and keeps the other, or nothing of it. Where a person sees
+// both, or events are on stderr, it is not said twice.
+func (a *app) complainRun(r *purge.Report, err error) {
+	var e ended
+	if !errors.As(err, &e) || a.global.log == "-" || isTerminal(a.env.Stdout) && isTerminal(a.env.Stderr) {
+		return
+	}
+	for i := range r.Rules {
+		rule := &r.Rules[i]
+		switch {
+		case rule.Unreadable != "":
+			what := unreadable(rule.Unreadable)
+			a.complain(fmt.Sprintf("rule %s: %s (%s, error type %s); nothing was touched", rule.Rule, strings.ToLower(what[:1])+what[1:], rule.Unreadable, rule.ErrorType),
+				hintUnreadable)
+		case rule.Errors > 0:
+			a.complain(fmt.Sprintf("rule %s: %s failed or unknown", rule.Rule, count(rule.Errors, rule.Kind)), "the summary says why; run again when the cause is gone")
+		}
+	}
+	if r.Incidents > 0 {
+		a.complain(count(r.Incidents, "incident"), "a person has to look: epitaph trail --action incident --run "+r.Run)
+	}
+	if r.Open > 0 {
+		a.complain("batches without an outcome: "+number(r.Open), "run again to settle them")
+	}
+	for _, s := range r.Stops {
+		a.complain("an interlock would stop it: "+s.Error(), hintsOf(s.Hint)...)
+	}
 }
 
 // carried is what a run came to.

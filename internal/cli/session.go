@@ -61,8 +61,18 @@ func exactly(words ...string) cobra.PositionalArgs {
 			return nil
 		}
 		return usage(fmt.Sprintf("%s takes %s, got %d arguments", cmd.CommandPath(), strings.Join(words, " and "), len(args)),
-			"such as "+cmd.CommandPath()+" "+strings.Join(words, " "))
+			"such as "+firstExample(cmd))
 	}
+}
+
+// firstExample is the first line of a command's examples, without what it explains.
+func firstExample(cmd *cobra.Command) string {
+	line, _, _ := strings.Cut(cmd.Example, "\n")
+	line, _, _ = strings.Cut(line, "  #")
+	if line = strings.TrimSpace(line); line == "" {
+		return cmd.UseLine()
+	}
+	return line
 }
 
 // checkSession refuses an id before anything is opened.
@@ -462,7 +472,7 @@ func (a *app) printEnded(e session.Ended) error {
 	p := a.stdout()
 	switch {
 	case e.Reason == connector.Missing && e.Done():
-		p.linef("Session was gone already: 0 files gone")
+		p.linef("There is no session of this id: 0 files gone")
 	case e.Done():
 		p.linef("Session deleted: %s", filesText(e.Counts))
 	default:

@@ -10,6 +10,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/go-sql-driver/mysql"
 	"modernc.org/sqlite"
 
 	"github.com/epitaph/epitaph"
@@ -190,6 +191,14 @@ func sqliteCause(code int) string {
 // cause says in safe words why an operation failed: the text of a driver or of
 // the operating system may hold a path, a host or a value and is not printed.
 func cause(err error) string {
+	if why := knownCause(err); why != "" {
+		return why
+	}
+	return "error of type " + plan.ErrorType(err)
+}
+
+// knownCause is "" for what there are no words for.
+func knownCause(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	var state interface{ SQLState() string } // of PostgreSQL
@@ -201,6 +210,17 @@ func cause(err error) string {
 			return "the database refused the user or password"
 		case "3D000":
 			return "there is no such database"
+		}
+	}
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		switch my.Number {
+		case 1045, 1698:
+			return "the database refused the user or password"
+		case 1049:
+			return "there is no such database"
+		case 1044, 1142:
+			return "permission denied"
 		}
 	}
 	var lite *sqlite.Error
@@ -231,6 +251,6 @@ func cause(err error) string {
 	case errors.As(err, &op):
 		return "the network failed"
 	default:
-		return "error of type " + plan.ErrorType(err)
+		return ""
 	}
 }

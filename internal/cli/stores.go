@@ -81,7 +81,7 @@ func open(ctx context.Context, pol *policy.Policy, s *policy.Store, lookOnly boo
 		c, err := rows.Open(ctx, databaseBeside(pol, s.Target), rows.Options{ReadOnly: lookOnly})
 		if err != nil {
 			return nil, nil, usage(at+": "+err.Error(), // which never repeats the address
-				`write it as "postgres://user:password@host:5432/name", "mysql://user:password@host:3306/name" or "sqlite:path/to/app.db"`)
+				`write it as "postgres://user:password@host:5432/name", "mysql://user:password@host:3306/name" or "sqlite:path/to/app.db"; in a user or password write @ as %40, / as %2F, : as %3A, # as %23, ? as %3F, % as %25`)
 		}
 		return c, c.Close, nil
 	case policy.Objects:

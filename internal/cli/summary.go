@@ -44,7 +44,7 @@ func (a *app) showReport(pol *policy.Policy, r *purge.Report, k *keeping, cp *si
 	w.linef("  Run: %s", r.Run)
 	w.linef("  Checkpoint: %s", checkpointText(k, cp))
 	for i := range r.Rules {
-		ruleSummary(w, pol, &r.Rules[i], r.DryRun)
+		ruleSummary(w, pol, &r.Rules[i], r)
 	}
 	label := "Stopped by an interlock"
 	if r.DryRun {
@@ -197,7 +197,7 @@ func keptOf(r *purge.Report) (n int64) {
 	return n
 }
 
-func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) {
+func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, of *purge.Report) {
 	if !r.Enabled {
 		off := "switched off"
 		if rule, ok := pol.Rule(r.Rule); ok && rule.Off != "" {
@@ -212,7 +212,7 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 		return
 	}
 	gone, set := "Gone:   ", "Set:    "
-	if dry {
+	if of.DryRun {
 		gone, set = "Would go:", "Would set:"
 	}
 	w.linef("  Due:     %s of %s", number(r.Due), number(r.Total))
@@ -224,7 +224,7 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 	}
 	switch {
 	case r.PartsGone+r.PartsShared+r.PartsMissing == 0:
-	case dry: // who else needs a part is looked at under the lock of the rows only
+	case of.DryRun: // who else needs a part is looked at under the lock of the rows only
 		w.linef("  Parts:   %s would go unless they are shared, %s missing", number(r.PartsGone), number(r.PartsMissing))
 	default:
 		size := ""
@@ -265,6 +265,17 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, dry bool) 
 	}
 	if more := r.Errors - int64(len(r.Failures)); len(r.Failures) == purge.MaxFailures && more > 0 {
 		w.linef("  Failed:  %s more; --log names each", number(more))
+	}
+	failureHints(w, r, of.Run)
+}
+
+// failureHints says where to look: at the rights, and at the names that ids stand for.
+func failureHints(w *printer, r *purge.RuleReport, run string) {
+	if slices.ContainsFunc(r.Failures, func(f purge.Failure) bool { return f.Reason == connector.NoPermission }) {
+		w.linef("  hint: epitaph check says which right is missing, where it can tell")
+	}
+	if slices.ContainsFunc(r.Failures, func(f purge.Failure) bool { return strings.HasPrefix(f.Item, "h:") }) {
+		w.linef("  hint: by name: epitaph trail --items --run %s", run)
 	}
 }
 

@@ -187,7 +187,7 @@ func (a *app) trailLedger(ctx context.Context, dsn string) (*ledger.Ledger, erro
 		}
 		return a.openLedgerAt(ctx, dsn, false)
 	}
-	pol, err := a.loadPolicy()
+	pol, err := a.policyOrLedger()
 	if err != nil {
 		return nil, err
 	}

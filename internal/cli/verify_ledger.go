@@ -103,7 +103,11 @@ func (a *app) runVerifyLedger(ctx context.Context, f verifyFlags) error {
 // keepingFor finds the ledger of a flag, or else the policy's.
 func (a *app) keepingFor(ctx context.Context, dsn string) (*keeping, error) {
 	if dsn == "" {
-		return a.keeping(ctx)
+		pol, err := a.policyOrLedger()
+		if err != nil {
+			return nil, err
+		}
+		return a.keepingOf(ctx, pol)
 	}
 	if !strings.Contains(dsn, ":") {
 		dsn = "sqlite:" + dsn
