@@ -22,10 +22,11 @@ import (
 
 const childEnv = "EPITAPH_LEDGER_CHILD"
 
-// child is what a spawned copy of the test binary does with a ledger.
+// child is what a spawned copy of the test binary does with a ledger. It is ended
+// with the test, at the latest.
 func child(t *testing.T, job, dsn string) *exec.Cmd {
 	t.Helper()
-	c := exec.Command(os.Args[0], "-test.run=^TestChild$")
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild$")
 	c.Env = append(os.Environ(), childEnv+"="+job+" "+dsn)
 	c.Stderr = os.Stderr
 	return c
@@ -226,7 +227,7 @@ func TestLease(t *testing.T) {
 		c.Process.Kill()
 		c.Wait()
 		var freed func() error
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // the server notices a closed connection in its own time
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) { // the server notices a closed connection in its own time
 			if freed, err = b.Lease(t.Context(), "purge"); err == nil || time.Now().After(deadline) {
 				break
 			}

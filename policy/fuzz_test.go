@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -20,7 +21,7 @@ func check(t *testing.T, src []byte) bool {
 	vars := policy.LookupIn(map[string]string{"DATABASE_URL": "postgres://u:" + secret + "@h/d", "A": secret, "E": ""})
 	p, err := policy.Parse("p.yaml", src, vars)
 	if err == nil {
-		if p.Hash == [32]byte{} || len(p.Rules) == 0 {
+		if p.Hash == [32]byte{} || len(p.Rules) == 0 && (!bytes.Contains(src, []byte("custody")) || p.Schedule != "") {
 			t.Fatal("a policy that is not whole")
 		}
 		for i := range p.Rules {
@@ -107,9 +108,19 @@ func FuzzParsePeriod(f *testing.F) {
 	})
 }
 
-// Input made to exhaust a reader is refused within its bounds.
+// worked is how long the process has had a processor.
+func worked(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// Input made to exhaust a reader is refused within its bounds. Not parallel: the
+// time is that of the process.
 func TestHostileInput(t *testing.T) {
-	t.Parallel()
 	rules := func(body string) string {
 		return "version: 1\nstores: {app: {rows: x}, d: {files: x}}\nrules:\n" + body
 	}
@@ -153,12 +164,13 @@ func TestHostileInput(t *testing.T) {
 		"null":          "~",
 		"second broken": "version: 1\n---\n[",
 	} {
-		start := time.Now()
+		start := worked(t)
 		if check(t, []byte(src)) {
 			t.Errorf("%s is taken as a policy", name)
 		}
-		// Far above what a slow machine needs, far below what a square of the size takes.
-		if d := time.Since(start); d > 20*time.Second {
+		// Far above what a slow machine needs, far below what a square of the size
+		// takes; what others do on it does not count.
+		if d := worked(t) - start; d > 20*time.Second {
 			t.Errorf("%s: took %v", name, d)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -38,6 +39,25 @@ type world struct {
 	events []purge.Event
 }
 
+// blank is the file of a ledger in which there is nothing yet. It is made once, and
+// each world has a copy: there are hundreds, and to make one takes many flushes.
+var blank = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "epitaph-purge-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "ledger.db")
+	l, err := ledger.Open(context.Background(), "sqlite:"+path, ledger.Config{})
+	if err == nil {
+		err = l.Close() // which leaves nothing in the write-ahead log
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, app: connectortest.NewMemory(), disk: connectortest.NewMemory(), now: t0}
@@ -60,7 +80,15 @@ func newWorld(t testing.TB) *world {
 		}},
 	}
 	w.rehash()
-	l, err := ledger.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "ledger.db"), ledger.Config{Clock: w.clock})
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	text, err := blank()
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(t.Context(), "sqlite:"+path, ledger.Config{Clock: w.clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -287,7 +286,7 @@ func freeze(t *testing.T, path string) (reason string, thaw func()) {
 // tmpfs of older kernels does not.
 func hardDisk(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(".", "zz-test-")
+	dir, err := os.MkdirTemp(".", "_test-") // which go passes over, when it lists packages as this one comes and goes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -484,7 +483,6 @@ func TestLinksSwappedDuringDeletion(t *testing.T) {
 		b.must(os.WriteFile(filepath.Join(outside, fmt.Sprint(i), "file"), []byte("x"), 0o600))
 	}
 	b.must(os.WriteFile(filepath.Join(outside, "file"), []byte("x"), 0o600))
-	var swaps atomic.Int64
 	for range 30 {
 		x := b.session(s)
 		for i := range 20 {
@@ -492,9 +490,10 @@ func TestLinksSwappedDuringDeletion(t *testing.T) {
 		}
 		stop := make(chan struct{})
 		done := make(chan struct{})
+		begun := make(chan struct{})
 		go func() {
 			defer close(done)
-			for i := 0; ; i++ {
+			for i, swaps := 0, 0; ; i++ {
 				select {
 				case <-stop:
 					return
@@ -502,10 +501,13 @@ func TestLinksSwappedDuringDeletion(t *testing.T) {
 				}
 				d := filepath.Join(x.Path(), fmt.Sprintf("d%d", i%20))
 				if os.Rename(d, d+"-away") == nil && os.Symlink(outside, d) == nil {
-					swaps.Add(1)
+					if swaps++; swaps == 1 {
+						close(begun)
+					}
 				}
 			}
 		}()
+		<-begun // on one processor the deletion may be over before anything was swapped
 		if _, err := x.Close(); err != nil {
 			t.Error(err)
 		}
@@ -519,9 +521,6 @@ func TestLinksSwappedDuringDeletion(t *testing.T) {
 	}
 	if !b.exists(filepath.Join(outside, "file")) {
 		t.Fatal("a file outside is gone")
-	}
-	if swaps.Load() == 0 {
-		t.Error("nothing was swapped")
 	}
 	b.wait(2 * time.Hour)
 	w, err := s.Sweep(t.Context())

@@ -202,7 +202,7 @@ func TestMiddlewareAndDisconnect(t *testing.T) {
 	select {
 	case e := <-ended:
 		b.ended(e, "gone GONE: 1 gone, 0 left, 0 unknown")
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the session did not end")
 	}
 }
@@ -242,7 +242,7 @@ func TestMiddlewareAndHijack(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 	c.Close()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		got.mu.Lock()
 		n := len(got.all)
 		got.mu.Unlock()

@@ -58,7 +58,7 @@ func me(t *testing.T) owner.Process {
 func TestSweepTakesWhatIsOver(t *testing.T) {
 	t.Parallel()
 	own := me(t)
-	gone := exec.Command("true")
+	gone := exec.CommandContext(t.Context(), "sleep", "600")
 	if err := gone.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +66,10 @@ func TestSweepTakesWhatIsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gone.Wait(); err != nil {
+	if err := gone.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	_ = gone.Wait() // it was killed
 	with := func(change func(*owner.Process)) owner.Process {
 		o := own
 		change(&o)

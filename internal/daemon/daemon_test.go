@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +18,28 @@ import (
 	"github.com/epitaph/epitaph/policy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		code = leaks()
+	}
+	os.Exit(code)
+}
+
+// leaks is 1 when goroutines are left. Those that are about to end have time for
+// it: goleak itself gives up after half a second.
+func leaks() int {
+	for end := time.Now().Add(2 * time.Minute); ; {
+		err := goleak.Find()
+		if err == nil {
+			return 0
+		}
+		if time.Now().After(end) {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+}
 
 // world is a house whose clock can be set, and in which every act is counted.
 type world struct {
