@@ -174,6 +174,9 @@ func (l *Ledger) writeGroup(ctx context.Context, group []*request) error {
 	var base int64 = -1           // size before the first attempt that may have been committed
 	for attempt := 1; ; attempt++ {
 		err := l.tryGroup(ctx, group, token, &base)
+		if err == nil {
+			err = l.still()
+		}
 		if err == nil || attempt == attempts || !l.lost(err) {
 			return err
 		}

@@ -85,6 +85,9 @@ type dialect interface {
 	// lost reports that the connection broke, so that it is not known whether a
 	// transaction was committed.
 	lost(err error) bool
+	// still reports an error where what was just committed is not in the database
+	// that the DSN names.
+	still() error
 	// isolation is the level at which a transaction sees one state.
 	isolation() sql.IsolationLevel
 	// scrub removes destroyed texts from the places where the database keeps

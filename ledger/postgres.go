@@ -7,7 +7,6 @@ import (
 	"database/sql/driver"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -122,6 +121,9 @@ func (p *postgres) lockHead(ctx context.Context, tx *sql.Tx) error {
 func (p *postgres) keepsStatements() bool         { return true }
 func (p *postgres) isolation() sql.IsolationLevel { return sql.LevelRepeatableRead }
 
+// still is left to the server.
+func (p *postgres) still() error { return nil }
+
 // lost reports an error after which it is not known what the server did: the
 // connection broke, or the server was ending. An error that the server sent
 // about a statement is an answer.
@@ -137,23 +139,6 @@ func (p *postgres) lost(err error) bool {
 	return errors.As(err, &ne) || errors.As(err, &ce) || errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		strings.Contains(err.Error(), "conn closed")
-}
-
-// scrub removes the dead rows that hold destroyed texts. What of them is in
-// the server's WAL, its archive and backups is not in our reach.
-func (p *postgres) scrub(ctx context.Context, db *sql.DB) error {
-	tables := []string{"sealed", "lookup"}
-	if there, err := hasClues(ctx, db); err != nil {
-		return err
-	} else if there {
-		tables = append(tables, "clues")
-	}
-	for _, table := range tables {
-		if _, err := db.ExecContext(ctx, "VACUUM (FULL) "+table); err != nil {
-			return fmt.Errorf("vacuum destroyed texts: %w", err)
-		}
-	}
-	return nil
 }
 
 // releaseTimeout is how long a server that is gone may hold up a release.

@@ -30,7 +30,14 @@ const (
 // busyTimeout is how long a writer waits for others, in milliseconds.
 const busyTimeout = "30000"
 
-type sqlite struct{ path string }
+type sqlite struct {
+	path string
+	was  fs.FileInfo // the file as it was opened for writing
+}
+
+// ErrReplaced says that the file of the ledger was moved, or replaced by another,
+// after it was opened: what is written then is in no ledger that anybody will read.
+var ErrReplaced = errors.New("the file of the ledger was moved, or replaced by another")
 
 func newSQLite(path string) (*sqlite, error) {
 	path = strings.TrimPrefix(path, "//")
@@ -41,7 +48,7 @@ func newSQLite(path string) (*sqlite, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sqlite{path}, nil
+	return &sqlite{path: path}, nil
 }
 
 func (s *sqlite) dsn(query string) string {
@@ -62,6 +69,9 @@ func (s *sqlite) open(ctx context.Context, create bool) (write, read *sql.DB, er
 		write.SetMaxOpenConns(1)
 		if err := s.migrate(ctx, write); err != nil {
 			return nil, nil, errors.Join(err, write.Close())
+		}
+		if s.was, err = os.Stat(s.path); err != nil {
+			return nil, nil, errors.Join(pathless(err), write.Close())
 		}
 		read, err = sql.Open("sqlite", s.dsn("_pragma=query_only(1)&_pragma=mmap_size(1073741824)"))
 	} else {
@@ -177,6 +187,15 @@ func (s *sqlite) isolation() sql.IsolationLevel { return sql.LevelDefault }
 
 // lockHead does nothing: _txlock=immediate has locked out other writers.
 func (s *sqlite) lockHead(context.Context, *sql.Tx) error { return nil }
+
+// still looks whether the path names the file that is written to: SQLite goes on in
+// one that was renamed.
+func (s *sqlite) still() error {
+	if now, err := os.Stat(s.path); err != nil || !os.SameFile(s.was, now) {
+		return ErrReplaced
+	}
+	return nil
+}
 
 // lost is never the case: the database is in our own process.
 func (s *sqlite) lost(error) bool { return false }

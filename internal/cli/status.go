@@ -138,6 +138,9 @@ func explain(err error) *problem {
 		return &problem{StatusInterlock, "a run is at work on this ledger", []string{"wait for its end"}}
 	case errors.Is(err, ledger.ErrMoved):
 		return usage("the ledger was moved to another database, and goes on there", "name that one in the policy, in place of this one: ledger: ADDRESS")
+	case errors.Is(err, ledger.ErrReplaced):
+		return &problem{StatusPartly, "the file of the ledger was moved, or replaced by another, while it was in use; the last of what was done may be in the old one only",
+			[]string{"put the right one in its place, and run again"}}
 	case errors.Is(err, epitaph.ErrDeclined):
 		return &problem{status: StatusInterrupted, text: "declined; nothing was touched"}
 	default:
