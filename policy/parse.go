@@ -85,7 +85,16 @@ func (p *parser) top(root *yaml.Node) {
 	if n, ok := f["rules"]; ok {
 		p.rules(n.val)
 	} else {
-		p.add(pos(root), "the policy has no rules", "add rules: with what is to be kept for how long")
+		p.noRules(root, f)
+	}
+}
+
+// noRules refuses a policy without rules, unless it is there for tracked files alone.
+func (p *parser) noRules(root *yaml.Node, f map[string]field) {
+	if _, ok := f["custody"]; !ok {
+		p.add(pos(root), "the policy has no rules", "add rules: with what is to be kept for how long, or custody: for what applications register")
+	} else if n, ok := f["schedule"]; ok {
+		p.add(pos(n.key), "there is a schedule, and no rules that it could run", "add rules:, or leave the schedule out")
 	}
 }
 

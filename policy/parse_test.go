@@ -41,7 +41,7 @@ func TestFixturesParse(t *testing.T) {
 	t.Parallel()
 	for _, path := range append(fixtures(t, "testdata/valid/*.yaml"), fixtures(t, "../examples/*/*.yaml")...) {
 		p := mustLoad(t, path)
-		if len(p.Rules) == 0 || len(p.Stores) == 0 {
+		if len(p.Rules)+len(p.Custody.Tracked) == 0 || len(p.Stores) == 0 {
 			t.Errorf("%s: %d rules, %d stores", path, len(p.Rules), len(p.Stores))
 		}
 		for _, r := range p.Rules {

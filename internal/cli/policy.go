@@ -51,6 +51,9 @@ func (a *app) policyOrLedger() (*policy.Policy, error) {
 
 // pick checks the names of rules on a command line. None means all.
 func pick(pol *policy.Policy, names []string) error {
+	if len(pol.Rules) == 0 {
+		return usage("the policy has no rules, so that nothing falls due by it", "add rules: to it; tracked files are disposed of by: epitaph cleanup run")
+	}
 	for _, n := range names {
 		if _, ok := pol.Rule(n); ok {
 			continue
