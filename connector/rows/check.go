@@ -28,7 +28,7 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 	for _, cond := range b.conditions() {
 		s := newStmt(c.d, "SELECT 1 FROM ", quoteTable(c.d, cond.on), " WHERE (", cond.text, "\n)")
 		if err := c.try(ctx, b, s, cond.subject, "the condition is not understood",
-			"write one condition on "+cond.on.full()+" that is true or false for a row"); err != nil {
+			"write one condition on "+cond.on.full()+" that is true or false for a row; "+namesOfColumns(cond.on)); err != nil {
 			return nil, err
 		}
 	}
@@ -44,6 +44,20 @@ func (c *Connector) Check(ctx context.Context, q *connector.Query) ([]connector.
 		}
 	}
 	return b.findings, nil
+}
+
+// namesOfColumns names the columns of a table, not all of a wide one: what a condition
+// gets wrong is most often a name.
+func namesOfColumns(t *table) string {
+	names := make([]string, 0, len(t.columns))
+	for _, c := range t.columns {
+		names = append(names, c.name)
+	}
+	const most = 20
+	if len(names) > most {
+		names = append(names[:most], "…")
+	}
+	return "its columns are " + strings.Join(names, ", ")
 }
 
 // try lets the database plan a statement; a refusal is a fault of the subject.

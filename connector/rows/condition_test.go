@@ -45,7 +45,11 @@ func TestConditionsStayInTheirParentheses(t *testing.T) {
 			if strings.TrimSpace(cond) == "" {
 				continue // not given
 			}
-			if got := try(cond); len(got) != 3 {
+			got := try(cond)
+			if cond == "no_such_column = 1" && !slices.ContainsFunc(s.hints(cond), func(h string) bool { return strings.Contains(h, "its columns are id, ") }) {
+				s.Errorf("condition %q: the columns are not named: %q", cond, s.hints(cond))
+			}
+			if len(got) != 3 {
 				s.Errorf("condition %q: faults %q, want one of where, hold and in_use each", cond, got)
 			}
 		}
@@ -116,4 +120,14 @@ func TestHoldsAndUse(t *testing.T) {
 			s.Errorf("Clock: got %v", survey.Clock)
 		}
 	})
+}
+
+// hints are what check says to write instead of a condition.
+func (s *store) hints(where string) (out []string) {
+	q := query("transcripts")
+	q.Where = where
+	for _, f := range s.check(q) {
+		out = append(out, f.Hint)
+	}
+	return out
 }
