@@ -231,7 +231,7 @@ func (b *bed) start(ctx context.Context, args ...string) (*exec.Cmd, *bytes.Buff
 // run runs the program to its end.
 func (b *bed) run(args ...string) result {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
 	defer cancel()
 	cmd, out, stderr := b.start(ctx, args...)
 	err := cmd.Run()

@@ -2,11 +2,14 @@ package recorder_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph/internal/demo"
 	"github.com/epitaph/epitaph/internal/testserver"
@@ -73,47 +76,15 @@ func TestP5KilledRunIsFinishedByTheNext(t *testing.T) {
 			b.Fatal(err)
 		}
 		kept := b.blobs() - s.DueBlobs
-		b.Cleanup(func() {
-			if b.Failed() {
-				log, _ := os.ReadFile(b.path("log"))
-				for line := range strings.Lines(string(log)) {
-					if !strings.Contains(line, `"level":"INFO"`) {
-						b.Log(strings.TrimSpace(line))
-					}
-				}
-			}
-		})
 		// Cut the run once it has begun to unlink, with different leads.
 		for _, left := range []int{s.Blobs + 8 - 1, s.Blobs + 8 - s.DueBlobs/2} {
-			ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
-			cmd, out, stderr := b.start(ctx, "purge", "--yes", "--log", b.path("log"))
-			if err := cmd.Start(); err != nil {
-				b.Fatal(err)
-			}
-			ended := make(chan struct{})
-			go func() {
-				cmd.Wait()
-				close(ended)
-			}()
-			for alive := true; alive && b.blobs() > left; {
-				select {
-				case <-ended:
-					alive = false
-				case <-time.After(200 * time.Microsecond): // polls the disk, as nothing tells of an unlink
-				}
-			}
-			cmd.Process.Kill()
-			<-ended
-			cancel()
-			if cmd.ProcessState.Exited() {
-				b.Fatalf("the run ended before it was killed:\n%s%s", out, stderr)
-			}
+			b.killAt(left)
 		}
 		due := b.count("transcripts WHERE created_at < $1", b.naive(b.now.Add(-14*day)))
 		if due == 0 {
 			b.Fatal("the killed runs left nothing to finish")
 		}
-		b.purge(0, "--log", b.path("log"))
+		b.purge(0)
 		if got := b.count("transcripts WHERE created_at < $1", b.naive(b.now.Add(-14*day))); got != 0 {
 			b.Errorf("%d due records left", got)
 		}
@@ -124,6 +95,48 @@ func TestP5KilledRunIsFinishedByTheNext(t *testing.T) {
 		b.figures(b.purge(0), "Purged records", 0, "Files deleted", 0, "Exports deleted", 0, "Errors", 0)
 		b.young()
 	})
+}
+
+// killAt runs a purge and kills it when so many files are left, or a few batches
+// later: the program tells each item on a pipe that holds a page, and gets no
+// further than that while it is not read. So it cannot end before a slow test
+// has looked.
+func (b *bed) killAt(left int) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
+	defer cancel()
+	cmd, out, _ := b.start(ctx, "purge", "--yes", "--batch", "200", "--log", "-")
+	said, theirs, err := os.Pipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer said.Close()
+	if _, err := unix.FcntlInt(theirs.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+		b.Fatal(err)
+	}
+	cmd.Stderr = theirs
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		b.Fatal(err)
+	}
+	log, page := []byte{}, make([]byte, 4096)
+	for b.blobs() > left {
+		// Reads what there is, and looks at the disk anew: nothing tells of an unlink.
+		if err := said.SetReadDeadline(time.Now().Add(200 * time.Microsecond)); err != nil {
+			b.Fatal(err)
+		}
+		n, err := said.Read(page)
+		log = append(log, page[:n]...)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			break // it ended
+		}
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if cmd.ProcessState.Exited() {
+		b.Fatalf("the run ended before it was killed:\n%s%s", out, log)
+	}
 }
 
 func fresh(t *testing.T, dialect string) string {

@@ -350,7 +350,7 @@ func (b *bed) command(ctx context.Context, args ...string) *exec.Cmd {
 // run runs the program to its end.
 func (b *bed) run(args ...string) result {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := b.command(ctx, args...)
 	var out, stderr bytes.Buffer
