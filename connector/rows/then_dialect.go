@@ -121,10 +121,19 @@ func (c *Connector) checkThen(ctx context.Context, b *binding) error {
 		return err
 	}
 	may := true
-	err := c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
+	plan := func(ctx context.Context, conn *sql.Conn) (err error) {
 		may, err = mayRun(ctx, c.d, conn, b.updateStmt(nil, c.o.Clock()))
 		return err
-	})
+	}
+	var err error
+	if _, my := c.d.(mysqlDialect); my {
+		// MariaDB plans no UPDATE in a transaction that only reads, whoever asks.
+		in, cancel := context.WithTimeout(ctx, 10*c.trial())
+		err = c.withConn(in, c.reader, func(conn *sql.Conn) error { return plan(in, conn) })
+		cancel()
+	} else {
+		err = c.read(ctx, plan)
+	}
 	var cols []string
 	for _, x := range b.then {
 		cols = append(cols, x.col.name)

@@ -315,9 +315,14 @@ func TestThenNoPermissionMariaDB(t *testing.T) {
 	user := "setter_" + s.word("SELECT LEFT(MD5(DATABASE()), 12)")
 	s.do("CREATE USER "+user+"@localhost IDENTIFIED BY 'p'", "GRANT SELECT, UPDATE (name) ON root TO "+user+"@localhost")
 	t.Cleanup(func() { s.do("DROP USER " + user + "@localhost") })
+	q := then(query("root"), "said", isBool, "true")
+	for _, f := range s.check(q) { // by one who may: MariaDB plans no UPDATE in a transaction that only reads
+		if f.Subject == "then" {
+			t.Errorf("Check says to one who may: %s", f.Text)
+		}
+	}
 	s.dsn = strings.Replace(s.dsn, "root@", user+":p@", 1)
 	s.c = s.connect(rows.Options{})
-	q := then(query("root"), "said", isBool, "true")
 	warned := slices.ContainsFunc(s.check(q), func(f connector.Finding) bool {
 		return f.Severity == connector.Warning && f.Subject == "then" && strings.Contains(f.Text, "may not set said")
 	})
