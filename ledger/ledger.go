@@ -93,6 +93,8 @@ type dialect interface {
 	// scrub removes destroyed texts from the places where the database keeps
 	// copies, as far as it can.
 	scrub(ctx context.Context, db *sql.DB) error
+	// rewritten is how many bytes scrub writes anew while whoever appends waits.
+	rewritten(ctx context.Context, q querier) (int64, error)
 	// unguarded names the triggers of tables of that version that are missing,
 	// altered or out of force.
 	unguarded(ctx context.Context, q querier, version int64) ([]string, error)
@@ -268,6 +270,16 @@ func (l *Ledger) Refusal() error {
 // Unreachable reports an error of a database that could not be reached, or was lost
 // or ended in the midst of it: the same call may succeed later. It never is of SQLite.
 func (l *Ledger) Unreachable(err error) bool { return l.lost(err) }
+
+// Rewritten returns how many bytes Scrub writes anew, while whoever appends waits; 0
+// where nobody does.
+func (l *Ledger) Rewritten(ctx context.Context) (int64, error) {
+	n, err := l.rewritten(ctx, l.read)
+	if err != nil {
+		return 0, fmt.Errorf("measure what is written anew: %w", err)
+	}
+	return n, nil
+}
 
 // Lease takes the right called name, such as the right to run purges, without
 // waiting. errors.Is(err, ErrBusy) tells that another live process or handle has

@@ -58,6 +58,12 @@ func (p *postgres) scrub(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// rewritten is the size of those tables. One that is not there counts nothing.
+func (p *postgres) rewritten(ctx context.Context, q querier) (n int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0)::bigint FROM unnest(ARRAY['sealed', 'lookup', 'clues']) AS t (name)`).Scan(&n)
+	return n, err
+}
+
 // outlive waits, for a while, until whatever wrote on the server when this began has
 // ended, in other databases too: VACUUM keeps what a transaction of then could see,
 // and nobody waits for us yet.

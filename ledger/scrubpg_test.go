@@ -16,7 +16,7 @@ func TestAnOldSnapshotKeepsCopies(t *testing.T) {
 	const needle = "ngaio-marsh-needle"
 	dsn := testserver.Postgres(t)
 	l := open(t, dsn)
-	mustAppend(t, l, ledger.Entry{Kind: ledger.CustodyOperations, Items: []ledger.Item{{Locator: needle}}})
+	mustAppend(t, l, ledger.Entry{Kind: ledger.Incident, Secrets: []ledger.Secret{{Name: "reason", Text: needle}}})
 	old, err := rawPostgres(t, dsn).Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestAReaderIsNotWaitedForLong(t *testing.T) {
 	const needle = "ngaio-marsh-needle"
 	dsn := testserver.Postgres(t)
 	l := open(t, dsn)
-	mustAppend(t, l, ledger.Entry{Kind: ledger.CustodyOperations, Items: []ledger.Item{{Locator: needle}}})
+	mustAppend(t, l, ledger.Entry{Kind: ledger.Incident, Secrets: []ledger.Secret{{Name: "reason", Text: needle}}})
 	backup, err := rawPostgres(t, dsn).Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestAReaderIsNotWaitedForLong(t *testing.T) {
 	if _, err := l.SealOff(t.Context(), subject, false); !errors.Is(err, ledger.ErrCopiesLeft) {
 		t.Errorf("with a reader: %v; want ErrCopiesLeft", err)
 	}
-	mustAppend(t, l, ledger.Entry{Kind: ledger.CustodyOperations, Items: []ledger.Item{{Locator: "x"}}})
+	mustAppend(t, l, ledger.Entry{Kind: ledger.Incident, Secrets: []ledger.Secret{{Name: "reason", Text: "x"}}})
 	if err := backup.Rollback(); err != nil {
 		t.Fatal(err)
 	}

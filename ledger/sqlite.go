@@ -217,6 +217,9 @@ func (s *sqlite) scrub(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// rewritten is nothing: pages are overwritten in their place.
+func (s *sqlite) rewritten(context.Context, querier) (int64, error) { return 0, nil }
+
 func (s *sqlite) lease(ctx context.Context, name string) (func() error, error) {
 	return lockFile(ctx, s.path+".lease."+strings.ReplaceAll(name, "/", "="), false)
 }

@@ -206,6 +206,9 @@ func (a *app) prune(ctx context.Context, k *keeping, l *ledger.Ledger, f pruneFl
 			return err
 		}
 	}
+	if err := a.sayRewritten(ctx, l); err != nil {
+		return err
+	}
 	p.Dry, p.Secrets = false, a.secrets(f.reason)
 	if r, err = l.Prune(ctx, p); err != nil {
 		return copiesLeft(err, "the entries are pruned")
@@ -231,7 +234,19 @@ func (a *app) cleanUp(ctx context.Context, l *ledger.Ledger) error {
 	if pruned, err := l.Minimum(ctx); err != nil || pruned == 0 {
 		return err
 	}
+	if err := a.sayRewritten(ctx, l); err != nil {
+		return err
+	}
 	return copiesLeft(l.Scrub(ctx), "the entries are pruned")
+}
+
+// sayRewritten says, where whoever appends is about to wait, for what.
+func (a *app) sayRewritten(ctx context.Context, l *ledger.Ledger) error {
+	n, err := l.Rewritten(ctx)
+	if err == nil && n > 0 && !a.global.quiet {
+		fmt.Fprintf(a.env.Stderr, "epitaph: the tables with names, %s, are written anew; whoever appends to the ledger waits meanwhile\n", bytesText(n))
+	}
+	return err
 }
 
 // printPrune prints what went, or would go, and what holds the rest.
@@ -373,6 +388,9 @@ func (a *app) sealOff(ctx context.Context, k *keeping, l *ledger.Ledger, sel led
 			return err
 		}
 	}
+	if err := a.sayRewritten(ctx, l); err != nil {
+		return err
+	}
 	// Also where there is nothing: one that was cut short may have left copies.
 	if d, err = l.SealOff(ctx, sel, false, a.secrets(f.reason)...); err != nil {
 		return copiesLeft(err, "the names are destroyed")
@@ -408,7 +426,7 @@ func copiesLeft(err error, done string) error {
 	}
 	if errors.Is(err, ledger.ErrCopiesLeft) {
 		return &problem{StatusPartly, done + ", but copies of names may be left in the ledger's files",
-			[]string{"run it again when nobody reads the ledger: it cleans up, though it finds nothing more to destroy"}}
+			[]string{"run it again when nobody reads the ledger, and on PostgreSQL when older transactions have ended: it cleans up, though it finds nothing more to destroy"}}
 	}
 	return ownersOnly(err)
 }
