@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,18 @@ type eventLog struct {
 // close ends the log.
 func (l *eventLog) close() error { return l.file.swap(io.Discard, nil) }
 
+// end ends the log of a command that came to err. Where all is well but for events
+// that were lost, that is its status.
+func (l *eventLog) end(err error) error {
+	l.file.mu.Lock()
+	lost := l.file.lost
+	l.file.mu.Unlock()
+	if err = errors.Join(err, l.close()); err == nil && lost {
+		return ended(StatusPartly)
+	}
+	return err
+}
+
 // goOnIn has whatever is written from now on in the file of another log, which is
 // not to be used otherwise any more.
 func (l *eventLog) goOnIn(other *eventLog) error { return l.file.swap(other.file.w, other.file.close) }
@@ -32,19 +45,28 @@ type logFile struct {
 	mu    sync.Mutex
 	w     io.Writer
 	close func() error // nil: it is not ours to close
+	// lost says that an event could not be written, and complain tells it, once for
+	// each file: a log that ends must not look like a run that has nothing to say.
+	lost     bool
+	complain func(text string, hints ...string)
 }
 
 func (f *logFile) Write(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.w.Write(b)
+	n, err := f.w.Write(b)
+	if err != nil && !f.lost {
+		f.lost = true
+		f.complain("the log cannot be written: "+cause(err), "its events are lost; what was done is in the ledger: epitaph trail")
+	}
+	return n, err
 }
 
 func (f *logFile) swap(w io.Writer, closer func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old := f.close
-	f.w, f.close = w, closer
+	f.w, f.close, f.lost = w, closer, false
 	if old == nil {
 		return nil
 	}
@@ -57,7 +79,7 @@ func (a *app) openLog() (*eventLog, error) {
 	case "":
 		return nil, nil
 	case "-":
-		return newEventLog(a.env.Stderr, nil), nil
+		return a.newEventLog(a.env.Stderr, nil), nil
 	}
 	if !mayAppend(a.global.log) {
 		return nil, usage("the log file "+a.global.log+" exists and is not a log of events", "choose another place: --log FILE, or --log - for stderr")
@@ -66,7 +88,7 @@ func (a *app) openLog() (*eventLog, error) {
 	if err != nil {
 		return nil, usage(fmt.Sprintf("cannot write the log file %s: %s", a.global.log, cause(err)), "choose another place: --log FILE, or --log - for stderr")
 	}
-	return newEventLog(f, f.Close), nil
+	return a.newEventLog(f, f.Close), nil
 }
 
 // mayAppend is false for a regular file that does not begin as a log does: a
@@ -85,8 +107,8 @@ func mayAppend(name string) bool {
 	return n == 0 || b[0] == '{'
 }
 
-func newEventLog(w io.Writer, closer func() error) *eventLog {
-	f := &logFile{w: w, close: closer}
+func (a *app) newEventLog(w io.Writer, closer func() error) *eventLog {
+	f := &logFile{w: w, close: closer, complain: a.complain}
 	h := slog.NewJSONHandler(f, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.MessageKey {
 			a.Key = "event"

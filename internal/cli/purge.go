@@ -111,7 +111,7 @@ func (a *app) runPurge(ctx context.Context, f purgeFlags, rules []string, fl *pf
 		return err
 	}
 	if log != nil {
-		defer func() { err = errors.Join(err, log.close()) }()
+		defer func() { err = log.end(err) }()
 	}
 	c, err := a.purgeBy(ctx, f, pol, log, o)
 	a.complainRun(&c.report, err)

@@ -133,7 +133,7 @@ func (a *app) inStore(ctx context.Context, f *sessionFlags, o session.Options, d
 		return err
 	}
 	if log != nil {
-		defer func() { err = errors.Join(err, log.close()) }()
+		defer func() { err = log.end(err) }()
 		o.Observe = log.event
 	}
 	led, err := a.sessionLedger(ctx, f)
