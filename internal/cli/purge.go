@@ -219,7 +219,7 @@ func (a *app) carryOut(ctx context.Context, f purgeFlags, pol *policy.Policy, k 
 	rep, err := e.Purge(ctx, o)
 	bar.end()
 	if rep.Run == "" {
-		return carried{}, err
+		return carried{}, brokenOff("the run did not begin", err)
 	}
 	return a.concludeRun(ctx, pol, k, led, rep, err)
 }
@@ -242,7 +242,7 @@ func (a *app) concludeRun(ctx context.Context, pol *policy.Policy, k *keeping, l
 	case errors.As(err, &lock) && isTerminal(a.env.Stdout) && isTerminal(a.env.Stderr):
 		return c, ended(StatusInterlock) // the report stands above and says it, with every hint
 	case err != nil:
-		return c, err
+		return c, brokenOff("the run ended early", err)
 	case cerr != nil:
 		return c, cerr
 	}
@@ -250,6 +250,16 @@ func (a *app) concludeRun(ctx context.Context, pol *policy.Policy, k *keeping, l
 		return c, err
 	}
 	return c, reportStatus(&rep)
+}
+
+// brokenOff says of an error for which the engine has no words what it stopped: a
+// store's errors stay with its items, and only the ledger or the plan end a run.
+func brokenOff(what string, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || explain(err).text != cause(err) {
+		return err
+	}
+	return errors.Join(err, &problem{StatusPartly, what + ", for the ledger or the plan could not be used: " + cause(err),
+		[]string{"is there room, and may this user write, where the ledger lies and in $TMPDIR (else /tmp)? Run it again then: what was begun is finished"}})
 }
 
 // reportStatus is the status of a run that came to its end.

@@ -37,9 +37,10 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Do all this on time, as a service",
 		Long: `Stays and purges by the policy's schedule, as epitaph purge does; a run that was
-missed is made at once. Signs and pins the ledger when others wrote to it. Lets go
-of entries older than the ledger's retention, once a day. On request it disposes of
-tracked files that are due, and of sessions that are over.
+missed is made at once. In a policy without a schedule it purges nothing. It signs
+and pins the ledger when others wrote to it, and lets go of entries older than the
+ledger's retention, once a day. On request it disposes of tracked files that are
+due, and of sessions that are over.
 
 A policy that changed is read again; while it cannot be read nothing is disposed
 of. SIGHUP reads it now, and opens the log anew. While the ledger does not agree

@@ -120,6 +120,9 @@ func (s *service) keepHealth(h daemon.Health) {
 // silence is how old the word of a service may be.
 const silence = 2 * time.Minute
 
+// silent is the alarm of one who asks: the service itself cannot raise it.
+const silent = "silent"
+
 // showServe says how the service is that is at work.
 func (a *app) showServe(path string) error {
 	if path == "" {
@@ -136,9 +139,8 @@ func (a *app) showServe(path string) error {
 	if !there {
 		return &problem{StatusPartly, "no epitaph serve is at work", []string{"start it, or see why it ended: its log, or journalctl -u epitaph"}}
 	}
-	silent := a.env.Now().Sub(j.At) > silence
-	if silent {
-		j.Alarms = append(j.Alarms, "silent")
+	if a.env.Now().Sub(j.At) > silence {
+		j.Alarms = append(j.Alarms, silent)
 	}
 	if a.global.json {
 		if err := a.printJSON(j); err != nil {
@@ -176,7 +178,41 @@ func (a *app) printState(j stateJSON) error {
 	if len(j.Alarms) > 0 {
 		w.linef("  %s:       %s", w.red("Alarms"), strings.Join(j.Alarms, ", "))
 	}
+	for _, alarm := range j.Alarms {
+		if text := alarmText(alarm); text != "" {
+			w.linef("  hint: %s: %s", alarm, text)
+		}
+	}
 	return w.err
+}
+
+// alarmText says what an alarm means and where to look.
+func alarmText(alarm string) string {
+	switch daemon.Alarm(alarm) {
+	case daemon.PolicyAlarm:
+		return "it cannot be read, and nothing is disposed of; epitaph check says why"
+	case daemon.LedgerAlarm:
+		return "it may not be written to, and nothing is done; epitaph verify ledger says why"
+	case daemon.RunAlarm:
+		return "the last one ended with another status than 0, or another run is in its way; see epitaph trail --limit 5"
+	case daemon.CheckpointAlarm:
+		return "the last one is not signed, or not everywhere; epitaph ledger checkpoint tries and says why"
+	case daemon.CleanupAlarm:
+		return "the last one left something; epitaph overdue lists it"
+	case daemon.SweepAlarm:
+		return "the last one left something; epitaph session list shows it"
+	case daemon.PruneAlarm:
+		return "the last one failed; epitaph ledger prune --dry-run says why"
+	case daemon.KeyAlarm:
+		return "there is none, and nothing is signed; make one: epitaph key new"
+	case daemon.LateAlarm:
+		return "an act is at work for longer than there is time for"
+	default:
+		if alarm == silent {
+			return "no sign of life for two minutes; see its log"
+		}
+		return ""
+	}
 }
 
 // readState reads how a service is. It is not there when nobody holds the lock.

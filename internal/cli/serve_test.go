@@ -377,6 +377,9 @@ func TestServeReloads(t *testing.T) {
 	for end := time.Now().Add(soon); ; time.Sleep(50 * time.Millisecond) {
 		out, _ := command(t.Context(), dir, "serve", "--status", "--state", "epitaph.db.serve").Output()
 		if bytes.Contains(out, []byte("Alarms:       policy")) {
+			if !bytes.Contains(out, []byte("hint: policy: it cannot be read, and nothing is disposed of; epitaph check says why\n")) {
+				t.Errorf("an alarm is not explained:\n%s", out)
+			}
 			break
 		}
 		if time.Now().After(end) {

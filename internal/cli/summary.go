@@ -213,7 +213,7 @@ func ruleSummary(w *printer, pol *policy.Policy, r *purge.RuleReport, of *purge.
 	}
 	gone, set := "Gone:   ", "Set:    "
 	if of.DryRun {
-		gone, set = "Would go:", "Would set:"
+		gone, set = "To go:  ", "To set: "
 	}
 	w.linef("  Due:     %s of %s", number(r.Due), number(r.Total))
 	if r.Keeps {
