@@ -47,3 +47,22 @@ func (c *Connector) unfold(ctx context.Context, b *bucket, keys []string, out []
 		}
 	})
 }
+
+// directories looks once more, one by one, at keys that end in a slash and were
+// not listed: a gateway on a file system, for which they are directories, passes
+// over them where a listing begins after a name that sorts between the directory's
+// name and its slash.
+func (c *Connector) directories(ctx context.Context, b *bucket, keys []string, out []sight) {
+	var ask []int
+	var alone []string
+	for i, key := range keys {
+		if out[i].err == nil && out[i].empty() && strings.HasSuffix(key, "/") {
+			ask, alone = append(ask, i), append(alone, key)
+		}
+	}
+	seen := make([]sight, len(alone))
+	c.eachKey(ctx, b, alone, seen)
+	for n, i := range ask {
+		out[i] = seen[n]
+	}
+}

@@ -2,6 +2,7 @@ package objects_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/epitaph/epitaph/connector"
@@ -55,4 +56,40 @@ func TestFoldedKeyThatIsDenied(t *testing.T) {
 	rs := s.probe("c//d", "c//e")
 	wantResult(t, "denied", rs[0], connector.Unknown, connector.NoPermission)
 	wantResult(t, "absent", rs[1], connector.Gone, connector.Missing)
+}
+
+// A gateway on a file system passes over an object whose key ends in a slash where
+// a listing begins close before it. It was called missing, and was there.
+func TestDirectoryObjectIsSeen(t *testing.T) {
+	t.Parallel()
+	for _, versioning := range []string{"", "Enabled", "Suspended"} {
+		for _, keys := range [][]string{
+			{"rec/dir/"},
+			{"rec/dir/", "rec/e", "rec/f", "rec/g"},
+			{"rec/dir-1", "rec/dir-2", "rec/dir-3", "rec/dir/", "rec/dir/other"},
+			{"/front", "a", "b", "c", "rec/dir/"},
+		} {
+			t.Run(versioning+" "+keys[0], func(t *testing.T) {
+				t.Parallel()
+				s := open(t, testserver.S3(t, testserver.S3Options{Versioning: versioning}), objects.Options{})
+				s.put("rec/dir/child", "x")
+				s.put("rec/dir/", "")
+				at := slices.Index(keys, "rec/dir/")
+				items := s.items(keys...)
+				if r := s.probe(keys...)[at]; r.State != connector.Present {
+					t.Fatalf("it is there, and a look says %v %s", r.State, r.Reason)
+				}
+				// By itself, as the rest is missing.
+				if r := s.purge(t.Context(), nil, items[at:at+1])[0]; r.State != connector.Gone || r.Reason != connector.Erasure {
+					t.Errorf("purged: %v %s (%v)", r.State, r.Reason, r.Err)
+				}
+				if r := s.probe(keys...)[at]; r.State != connector.Gone {
+					t.Errorf("after the purge: %v %s", r.State, r.Reason)
+				}
+				if got := s.leftKeys(); len(got) != 1 || got[0] != "rec/dir/child" {
+					t.Errorf("left are %q", got)
+				}
+			})
+		}
+	}
 }

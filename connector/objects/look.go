@@ -172,6 +172,7 @@ func (c *Connector) look(ctx context.Context, b *bucket, keys []string, left int
 		c.eachKey(ctx, b, keys[i+n:end], out[i+n:end])
 		i = end
 	}
+	c.directories(ctx, b, keys, out)
 	if !c.o.NoUploads {
 		c.lookUploads(ctx, b, keys, out)
 	}
