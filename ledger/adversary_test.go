@@ -32,15 +32,15 @@ func TestNothingIsLeftInUnusedSpace(t *testing.T) {
 	gone := map[int]bool{}
 	order := random.Perm(n)
 	for k, i := range order[:90] {
-		sel := ledger.Selection{Subject: name(i)}
+		sel := ledger.Selection{Subject: name(i), Keep: nothing}
 		if k%3 == 0 {
-			sel = ledger.Selection{Item: name(i)}
+			sel = ledger.Selection{Item: name(i), Keep: nothing}
 		}
 		if _, err := l.SealOff(t.Context(), sel, false); err != nil {
 			t.Fatal(err)
 		}
 		if k%3 == 0 {
-			if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: name(i)}, false); err != nil {
+			if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: name(i), Keep: nothing}, false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -246,14 +246,14 @@ func TestSealOffThatFindsNothingStillScrubs(t *testing.T) {
 	if err := l.Wait(t.Context(), 100*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	_, err = l.SealOff(t.Context(), ledger.Selection{Item: "needle-x"}, false)
+	_, err = l.SealOff(t.Context(), ledger.Selection{Item: "needle-x", Keep: nothing}, false)
 	if err == nil || grep(t, path, "needle-x") == 0 {
 		t.Fatalf("sealed off under a reader: %v", err)
 	}
 	if err := errors.Join(tx.Rollback(), l.Wait(t.Context(), time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.SealOff(t.Context(), ledger.Selection{Item: "needle-x"}, false); err != nil || grep(t, path, "needle-x") > 0 {
+	if _, err := l.SealOff(t.Context(), ledger.Selection{Item: "needle-x", Keep: nothing}, false); err != nil || grep(t, path, "needle-x") > 0 {
 		t.Errorf("again, with no reader: %v, %d copies", err, grep(t, path, "needle-x"))
 	}
 }

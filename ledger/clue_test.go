@@ -177,7 +177,7 @@ func TestSealOffTakesClues(t *testing.T) {
 			}
 		}
 		clues(1 + 4 + 5 + 5)
-		if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: "anna"}, false); err != nil {
+		if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: "anna", Keep: nothing}, false); err != nil {
 			t.Fatal(err)
 		}
 		clues(1 + 1 + 5) // the host of the run, and the second item of the operation

@@ -89,7 +89,7 @@ func TestNothingIsLeftInPostgres(t *testing.T) {
 	if n := grepPostgres(t, dsn, "ngaio-marsh-needle"); n == 0 {
 		t.Fatal("the needle was never in the files")
 	}
-	if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: "ngaio-marsh-needle"}, false); err != nil {
+	if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: "ngaio-marsh-needle", Keep: nothing}, false); err != nil {
 		t.Fatal(err)
 	}
 	db := rawPostgres(t, dsn)
@@ -215,7 +215,7 @@ func TestNothingIsLeftInThePlannersSamples(t *testing.T) {
 	if _, err := db.Exec("ANALYZE"); err != nil { // as the server does by itself
 		t.Fatal(err)
 	}
-	if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: "ngaio-marsh-needle"}, false); err != nil {
+	if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: "ngaio-marsh-needle", Keep: nothing}, false); err != nil {
 		t.Fatal(err)
 	}
 	var samples int // they are compressed, so that nothing is found in the files

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/epitaph/epitaph/ledger"
 )
@@ -53,6 +54,12 @@ func TestPlacesAndKeep(t *testing.T) {
 	keep := func(kind ledger.Kind, number int64, place int, it ledger.Item) bool {
 		return kind == ledger.CustodyOperations && number == 2 && place == 0 && it.Locator == "/a jones"
 	}
+	for _, s := range []ledger.Selection{{Subject: "jones"}, {Item: "/a jones"}, {Before: time.Now().Add(time.Hour)}} {
+		d, err := l.SealOff(t.Context(), s, true) // who does not say what is needed takes nothing that may be
+		if err != nil || d.Items != 0 || d.Kept == 0 {
+			t.Errorf("%+v: %+v %v", s, d, err)
+		}
+	}
 	d, err := l.SealOff(t.Context(), ledger.Selection{Subject: "jones", Keep: keep}, false)
 	if err != nil || d.Items != 3 || d.Kept != 1 || d.Entries != 2 {
 		t.Errorf("%+v %v", d, err)
@@ -60,3 +67,6 @@ func TestPlacesAndKeep(t *testing.T) {
 	expect("what is left", read(nil), "/a jones", "sealed off", "/c")
 	expect("one that was sealed off", read([]int{1}), "", "sealed off", "")
 }
+
+// nothing is what is needed yet.
+func nothing(ledger.Kind, int64, int, ledger.Item) bool { return false }

@@ -33,7 +33,7 @@ func TestNoClueIsLeftInUnusedSpace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := l.SealOff(context.Background(), Selection{Before: time.Now().AddDate(0, -1, 0)}, false); err != nil {
+	if _, err := l.SealOff(context.Background(), Selection{Before: time.Now().AddDate(0, -1, 0), Keep: func(Kind, int64, int, Item) bool { return false }}, false); err != nil {
 		t.Fatal(err)
 	}
 	var n int

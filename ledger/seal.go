@@ -27,7 +27,9 @@ type Selection struct {
 	// nor digit. Case counts. It has a letter or digit at least.
 	Subject string
 	// Keep reports an item that is needed yet, of an entry by kind and number, at a
-	// place in it: it is left alone. Nil for none.
+	// place in it: it is left alone. Nil leaves all of tracked files alone, kinds
+	// custody.*, since a file that must be gone would be forgotten with its name:
+	// custody.InEffect tells which are over.
 	Keep func(kind Kind, number int64, place int, it Item) bool
 }
 
@@ -184,12 +186,13 @@ func (s Selection) choose(number int64, r *record, blob []byte) (target, error) 
 			t.secrets = append(t.secrets, i)
 		}
 	}
+	tracked := slices.Contains([]Kind{CustodyOperations, CustodyLooks, CustodyWord}, Kind(r.kind))
 	for i, slot := range texts.items {
 		if slot.salt == nil {
 			continue
 		}
 		take := !s.Before.IsZero()
-		if take && s.Keep == nil {
+		if take && s.Keep == nil && !tracked {
 			t.items = append(t.items, i)
 			continue
 		}
@@ -200,7 +203,7 @@ func (s Selection) choose(number int64, r *record, blob []byte) (target, error) 
 		take = take || s.Item != "" && it.Names(s.Item, r.store) || s.Subject != "" && it.concerns(s.Subject)
 		switch {
 		case !take:
-		case s.Keep != nil && s.Keep(Kind(r.kind), number, i, it):
+		case s.Keep == nil && tracked, s.Keep != nil && s.Keep(Kind(r.kind), number, i, it):
 			t.kept++
 		default:
 			t.items = append(t.items, i)
