@@ -211,11 +211,18 @@ func buildGateway() (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(tmp)
-	cmd := exec.Command("go", "install", gatewayModule)
-	cmd.Dir = tmp // outside of this module, whose versions are not the server's
-	cmd.Env = append(os.Environ(), "GOBIN="+tmp, "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", gatewayModule, err, out)
+	for try := 1; ; try++ {
+		cmd := exec.Command("go", "install", gatewayModule)
+		cmd.Dir = tmp // outside of this module, whose versions are not the server's
+		cmd.Env = append(os.Environ(), "GOBIN="+tmp, "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			break
+		}
+		if try == 4 { // a mirror of modules may fail for a moment
+			return "", fmt.Errorf("build %s: %w\n%s", gatewayModule, err, out)
+		}
+		time.Sleep(time.Duration(try) * 5 * time.Second)
 	}
 	return program, os.Rename(filepath.Join(tmp, "versitygw"), program)
 }
