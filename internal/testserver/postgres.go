@@ -72,6 +72,7 @@ func (p postgres) command(s *Server) *exec.Cmd {
 		"shared_buffers":          "128MB",
 		"timezone":                "Australia/Lord_Howe", // an odd zone, so that a naive conversion shows
 		"log_min_messages":        "warning",
+		"autovacuum":              "off", // it comes when it likes, and keeps for that moment what a test has vacuumed away
 	}
 	if !p.durable {
 		settings["fsync"] = "off"
