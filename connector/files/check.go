@@ -109,7 +109,7 @@ type survey struct {
 	left int
 	l    lister
 
-	listed, matched, links, special, dotted, named, denied int
+	listed, matched, links, special, dotted, named, denied, kept int
 }
 
 func (s *survey) walk() error {
@@ -152,7 +152,7 @@ func (s *survey) literal(f frame, names []string) (deeper []frame) {
 }
 
 func (s *survey) directory(fd int, f frame) (deeper []frame) {
-	left := s.left
+	left, matched := s.left, s.matched
 	s.l.list(fd, nil, func(entry) bool { left--; return left >= 0 })
 	for i := range s.l.len() {
 		e := s.l.at(i)
@@ -188,6 +188,9 @@ func (s *survey) directory(fd int, f frame) (deeper []frame) {
 			s.special++
 		}
 	}
+	if s.matched > matched && unix.Faccessat(fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
+		s.kept += s.matched - matched
+	}
 	return deeper
 }
 
@@ -203,6 +206,7 @@ func (s *survey) findings(q *connector.Query) []connector.Finding {
 	warn(s.special, "FIFOs, sockets or devices match and are never taken", "remove them by hand")
 	warn(s.dotted, "hidden files lie beside and do not match", `give a pattern that begins with a dot too, such as "{.*,*}"`)
 	warn(s.named, "files have further hard links and will not be taken: the data would live on", "remove the other names")
+	warn(s.kept, "items lie in directories to which this user may not write, so they would stay", "let the user that purges write to the directories, or run as one that may")
 	warn(s.denied, "directories cannot be listed, so that a plan will stop", "grant read permission")
 	if s.matched == 0 && s.left > 0 {
 		fs = append(fs, connector.Finding{Severity: connector.Warning, Subject: "collection",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -326,6 +327,14 @@ func TestPermissions(t *testing.T) {
 	got, _, err := scanAll(t, c, modifiedQuery("*/"))
 	if err != nil || len(got) != 3 || got[0].Err == nil || got[1].Err != nil {
 		t.Errorf("Scan of directories: %v, %v, want closed/ with an error and the others without", got, err)
+	}
+	// Check says so before the first night, and only of what would stay.
+	for glob, warned := range map[string]bool{"fixed/*": true, "{fixed,tree/fixed}/*": true, "tree/": false, "tree/*/": false, "other/*": false} {
+		fs, err := c.Check(ctx, modifiedQuery(glob))
+		said := slices.ContainsFunc(fs, func(f connector.Finding) bool { return strings.Contains(f.Text, "to which this user may not write") })
+		if err != nil || said != warned {
+			t.Errorf("Check of %s: %v, %v; want a warning: %t", glob, fs, err, warned)
+		}
 	}
 	if err := os.Chmod(root, 0); err != nil {
 		t.Fatal(err)
