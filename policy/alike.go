@@ -211,6 +211,10 @@ func (p *Policy) Unguarded(r *Rule) (found []connector.Finding) {
 				warn(subject, text+": which values made a name cannot be told from it", "write both templates alike, but for their columns, or keep the whole name in one column")
 			}
 		})
+		if other := p.waits(r, part); other != nil {
+			warn(subject, fmt.Sprintf("rows of the rule %s, which stay too, may name the same things: where both are due, each waits for the other", other.Name),
+				"write one rule for both, or give each a place of its own")
+		}
 		p.inside(r, part, func(other *Rule, q *Part) {
 			warn(subject, fmt.Sprintf("the directory may hold files that the part %s of the rule %s names; they go with it, whichever rows still name them", q, other.Name),
 				"give the files a place outside of such directories")
@@ -223,6 +227,23 @@ func (p *Policy) Unguarded(r *Rule) (found []connector.Finding) {
 		})
 	}
 	return found
+}
+
+// waits returns another rule that sets its rows and may name what a part of this
+// one does, which sets its rows too. Each would keep the thing for the other.
+func (p *Policy) waits(r *Rule, part *Part) *Rule {
+	for i := range p.Rules {
+		other := &p.Rules[i]
+		if len(r.Then) == 0 || len(other.Then) == 0 || other.Name == r.Name || !p.sameRows(r, other) {
+			continue
+		}
+		for j := range other.Parts {
+			if q := &other.Parts[j]; q.Kind == part.Kind && q.Tree == part.Tree && p.meet(part, q) {
+				return other
+			}
+		}
+	}
+	return nil
 }
 
 // inside calls f for the files that may lie in a directory which goes as a whole,

@@ -141,3 +141,31 @@ rules:
 		}
 	}
 }
+
+// Two rules that set their rows and name the same thing would wait for each other.
+func TestRulesThatWaitForEachOther(t *testing.T) {
+	for then, want := range map[string]int{", then: {update: {gone: true}}": 2, "": 0} {
+		src := `version: 1
+stores: {app: {rows: "sqlite:app.db"}, disk: {files: /data}}
+rules:
+  one: {retain: 1d, rows: app.a, anchor: {column: at}, parts: [{files: "disk:{x}"}], then: {update: {gone: true}}}
+  two: {retain: 1d, rows: app.a, where: y, anchor: {column: at}, parts: [{files: "disk:{x}"}]` + then + `}
+  far: {retain: 1d, rows: app.a, anchor: {column: at}, parts: [{files: "disk:far/{x}.bin"}], then: {update: {gone: true}}}
+`
+		p, err := policy.Parse("epitaph.yaml", []byte(strings.Replace(src, "disk:{x}", "disk:near/{x}", 2)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for i := range p.Rules {
+			for _, f := range p.Unguarded(&p.Rules[i]) {
+				if strings.Contains(f.Text, "each waits for the other") {
+					n++
+				}
+			}
+		}
+		if n != want {
+			t.Errorf("with %q: %d warnings, want %d", then, n, want)
+		}
+	}
+}
