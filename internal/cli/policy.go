@@ -49,6 +49,15 @@ func (a *app) policyOrLedger() (*policy.Policy, error) {
 	return pol, err
 }
 
+// ledgerAlone is the ledger of a flag or, where there is no policy, that of the
+// environment, as the commands for tracked files and sessions take it.
+func (a *app) ledgerAlone(flag string) string {
+	if _, err := os.Stat(a.policyPath()); flag == "" && errors.Is(err, fs.ErrNotExist) {
+		flag, _ = a.env.Lookup("EPITAPH_LEDGER")
+	}
+	return flag
+}
+
 // pick checks the names of rules on a command line. None means all.
 func pick(pol *policy.Policy, names []string) error {
 	if len(pol.Rules) == 0 {

@@ -46,13 +46,14 @@ not found by name, and its entries can still be proven by number.`,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.out, "out", "", "write into `FILE`, with mode 0600, instead of stdout")
-	fl.StringVar(&f.ledger, "ledger", "", "prove from this ledger, such as sqlite:epitaph.db, instead of the policy's")
+	fl.StringVar(&f.ledger, "ledger", "", "prove from this ledger, such as sqlite:epitaph.db, instead of the policy's (also $EPITAPH_LEDGER, where there is no policy)")
 	fl.BoolVar(&f.entry, "entry", false, "the name is the number of an entry, and nothing else")
 	fl.BoolVar(&f.unnamed, "unnamed", false, "leave the item's name out of its receipt")
 	return cmd
 }
 
 func (a *app) runProve(ctx context.Context, f proveFlags, name string) error {
+	f.ledger = a.ledgerAlone(f.ledger)
 	k, err := a.keepingFor(ctx, f.ledger)
 	if err != nil {
 		return err

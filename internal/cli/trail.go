@@ -50,7 +50,7 @@ Actions: ` + actionList() + `.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.ledger, "ledger", "", "read this ledger, such as sqlite:epitaph.db, instead of the policy's")
+	fl.StringVar(&f.ledger, "ledger", "", "read this ledger, such as sqlite:epitaph.db, instead of the policy's (also $EPITAPH_LEDGER, where there is no policy)")
 	fl.StringVar(&f.run, "run", "", "only this `RUN`")
 	fl.StringVar(&f.rule, "rule", "", "only this `RULE`")
 	fl.StringSliceVar(&f.actions, "action", nil, "only these `ACTIONS`: those above, or those of epitaph track --list")
@@ -99,6 +99,7 @@ func (a *app) runTrail(ctx context.Context, f trailFlags) error {
 	if err := f.agree(a.global.json); err != nil {
 		return err
 	}
+	f.ledger = a.ledgerAlone(f.ledger)
 	l, err := a.trailLedger(ctx, f.ledger)
 	if err != nil {
 		return err
@@ -141,7 +142,7 @@ func (a *app) trailText(lines iter.Seq2[report.Line, error]) (int, error) {
 
 func (a *app) style() report.Style {
 	p := a.stdout()
-	return report.Style{Good: p.green, Bad: p.red, Warn: p.yellow, Dim: p.dim}
+	return report.Style{Good: p.green, Bad: p.red, Warn: p.yellow, Dim: p.dim, Width: terminalWidth(a.env.Stdout)}
 }
 
 // agree refuses flags that contradict each other.

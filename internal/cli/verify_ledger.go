@@ -45,7 +45,7 @@ Status: 0 twice yes · 1 a question could not be answered, or triggers are missi
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.ledger, "ledger", "", "check this ledger, such as sqlite:epitaph.db, instead of the policy's")
+	fl.StringVar(&f.ledger, "ledger", "", "check this ledger, such as sqlite:epitaph.db, instead of the policy's (also $EPITAPH_LEDGER, where there is no policy)")
 	fl.StringVar(&f.key, "key", "", "trust the keys in this `FILE`: of epitaph key show, a key file, or public keys line by line")
 	fl.StringArrayVar(&f.checkpoints, "checkpoint", nil, "compare with the checkpoint in this `FILE` too; may be repeated")
 	fl.Int64Var(&f.since, "since", 0, "skip the first `N` entries, which were verified before")
@@ -57,6 +57,7 @@ func (a *app) runVerifyLedger(ctx context.Context, f verifyFlags) error {
 	if f.since < 0 || f.workers < 0 {
 		return usage("--since and --workers must not be negative", "leave them out to check everything")
 	}
+	f.ledger = a.ledgerAlone(f.ledger)
 	k, err := a.keepingFor(ctx, f.ledger)
 	if err != nil {
 		return err
