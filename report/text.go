@@ -18,6 +18,9 @@ import (
 // them as they are.
 type Style struct {
 	Good, Bad, Warn, Dim func(string) string
+	// Width is where the line of an entry is broken between two facts, in columns;
+	// 0 is nowhere. Names of items are never broken.
+	Width int
 }
 
 func paint(f func(string) string, s string) string {
@@ -44,14 +47,12 @@ func Text(w io.Writer, lines iter.Seq2[Line, error], st Style) (int, error) {
 }
 
 func writeLine(w io.Writer, l *Line, st Style) error {
-	head := fmt.Sprintf("%6d  %s  %s", l.Number, l.At.UTC().Format("2006-01-02 15:04:05"), kindText(l.Kind, st))
+	words := []string{kindText(l.Kind, st)}
 	if l.Rule != "" {
-		head += "  " + l.Rule
+		words = append(words, l.Rule)
 	}
-	if said := strings.Join(said(l, st), "  "); said != "" {
-		head += "  " + said
-	}
-	if _, err := fmt.Fprintln(w, strings.TrimRight(head, " ")); err != nil {
+	head := fmt.Sprintf("%6d  %s", l.Number, l.At.UTC().Format("2006-01-02 15:04:05"))
+	if _, err := fmt.Fprintln(w, strings.TrimRight(joined(head, append(words, said(l, st)...), st.Width), " ")); err != nil {
 		return err
 	}
 	for i := range l.Batch {
@@ -60,6 +61,42 @@ func writeLine(w io.Writer, l *Line, st Style) error {
 		}
 	}
 	return nil
+}
+
+// joined puts words behind a head, and where a line would be wider than width
+// goes on in another, below the first word.
+func joined(head string, words []string, width int) string {
+	var b strings.Builder
+	b.WriteString(head)
+	indent := columns(head)
+	at := indent
+	for _, word := range words {
+		n := 2 + columns(word)
+		if width > 0 && at > indent && at+n > width {
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		}
+		b.WriteString("  " + word)
+		at += n
+	}
+	return b.String()
+}
+
+// columns counts what a terminal shows of s: escape sequences that paint have no
+// width.
+func columns(s string) (n int) {
+	painting := false
+	for _, r := range s {
+		switch {
+		case r == '\x1b':
+			painting = true
+		case painting:
+			painting = r != 'm'
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 // kindText pads before it paints: escape sequences have no width.
@@ -85,7 +122,7 @@ func said(l *Line, st Style) (words []string) {
 	}
 	for _, f := range l.Facts {
 		if worthSaying(l, f) {
-			words = append(words, f.Name()+"="+factText(f))
+			words = append(words, f.Name()+"="+factOf(l, f))
 		}
 	}
 	for _, s := range l.Secrets {
@@ -163,6 +200,21 @@ func Verdicts(m map[Verdict]int64) []Verdict {
 		return strings.Compare(a.Reason, b.Reason)
 	})
 	return vs
+}
+
+// factOf shows what an interlock found as people write it: shares are kept in
+// millionths.
+func factOf(l *Line, f ledger.Fact) string {
+	n, whole := f.Value().(int64)
+	if !whole || l.Kind != ledger.Incident || f.Name() != "have" && f.Name() != "limit" {
+		return factText(f)
+	}
+	for _, o := range l.Facts {
+		if o.Name() == "interlock" && (o.Value() == "share" || o.Value() == "missing") {
+			return strconv.FormatFloat(float64(n)/1e4, 'f', -1, 64) + "%"
+		}
+	}
+	return factText(f)
 }
 
 func factText(f ledger.Fact) string {

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/mattn/go-isatty"
+	"golang.org/x/sys/unix"
 )
 
 // printer writes text with colour where a terminal reads it. It keeps the first
@@ -36,6 +37,20 @@ func (a *app) colour(w io.Writer) bool {
 func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	return ok && f != nil && isatty.IsTerminal(f.Fd())
+}
+
+// terminalWidth is the number of columns of the terminal v; 0 of what is none, or
+// does not say, or is too narrow to break anything for.
+func terminalWidth(v any) int {
+	f, ok := v.(*os.File)
+	if !ok || !isTerminal(v) {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col < 60 {
+		return 0
+	}
+	return int(size.Col)
 }
 
 func (p *printer) linef(format string, args ...any) {

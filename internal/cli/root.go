@@ -25,7 +25,7 @@ Commands:{{range $all}}{{if and (eq .GroupID "") .IsAvailableCommand}}
   {{rpad .Name .NamePadding }} {{.Short}}{{end}}{{end}}
 {{end}}{{end}}{{if .HasAvailableLocalFlags}}
 Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}
 {{end}}{{if .HasAvailableInheritedFlags}}
 Global: --policy FILE  --json  --quiet  --no-color  --log FILE|-  --request-id ID
 {{end}}{{if .HasExample}}
