@@ -138,12 +138,12 @@ func said(l *Line, st Style) (words []string) {
 }
 
 // worthSaying leaves out what a reader of the line knows already: counts of
-// nothing, counts that the tally shows, and what the start of the run says for
-// all that follows. The JSON has everything.
+// nothing, counts that the tally shows, what the start of the run says for all
+// that follows, and the numbers by which a root is known. The JSON has everything.
 func worthSaying(l *Line, f ledger.Fact) bool {
 	switch v := f.Value().(type) {
 	case int64:
-		return v != 0 && (l.Kind != ledger.Outcome || f.Name() == "bytes")
+		return v != 0 && (l.Kind != ledger.Outcome || f.Name() == "bytes") && (l.Kind != ledger.Intent || !strings.HasPrefix(f.Name(), "root."))
 	case [32]byte:
 		return l.Kind == ledger.RunStarted
 	case time.Time:
