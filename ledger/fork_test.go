@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -254,11 +255,72 @@ func TestPinsGoForwardOnly(t *testing.T) {
 	}
 }
 
-// objects is a bucket in memory.
+// Two processes pin at the same time. The one with the shorter tree, which had
+// looked before the other wrote, put it in the place of the longer.
+func TestObjectPinsRace(t *testing.T) {
+	l := open(t, "sqlite:"+filepath.Join(t.TempDir(), "l.db"))
+	k := newKeys(t, l)
+	var notes [][]byte
+	for range 4 {
+		mustAppend(t, l, ledger.Entry{Kind: ledger.Heartbeat})
+		notes = append(notes, checkpoint(t, l, signing(k)).Note)
+	}
+	for _, before := range [][]byte{nil, notes[0]} {
+		store := objects{}
+		if before != nil {
+			store["head"] = before
+		}
+		once := false
+		late := ledger.ObjectPin(meanwhile{store, func() {
+			if !once {
+				once, store["head"] = true, notes[2]
+			}
+		}}, "head")
+		if err := late.Put(t.Context(), notes[1]); !errors.Is(err, ledger.ErrBehind) {
+			t.Errorf("the shorter one after the longer: %v, want ErrBehind", err)
+		}
+		if !bytes.Equal(store["head"], notes[2]) {
+			t.Error("the shorter checkpoint took the place of the longer")
+		}
+		once = false
+		if err := late.Put(t.Context(), notes[3]); err != nil || !bytes.Equal(store["head"], notes[3]) {
+			t.Errorf("the longer one after the shorter: %v", err)
+		}
+	}
+	n := 0
+	store := objects{}
+	always := ledger.ObjectPin(meanwhile{store, func() { n++; store["head"] = append(notes[0:1:1], notes[2])[n%2] }}, "head")
+	if err := always.Put(t.Context(), notes[3]); !errors.Is(err, fs.ErrExist) || n > 100 {
+		t.Errorf("a race that is always lost: %v after %d", err, n)
+	}
+}
+
+// meanwhile is a bucket in which something happens between each look and the
+// write that follows.
+type meanwhile struct {
+	objects
+	happens func()
+}
+
+func (m meanwhile) Put(ctx context.Context, key, version string, data []byte) error {
+	m.happens()
+	return m.objects.Put(ctx, key, version, data)
+}
+
+// objects is a bucket in memory. What is there is its own version.
 type objects map[string][]byte
 
-func (o objects) Put(_ context.Context, key string, data []byte) error { o[key] = data; return nil }
-func (o objects) Get(_ context.Context, key string) ([]byte, error)    { return o[key], nil }
+func (o objects) Put(_ context.Context, key, version string, data []byte) error {
+	if string(o[key]) != version {
+		return fs.ErrExist
+	}
+	o[key] = data
+	return nil
+}
+
+func (o objects) Get(_ context.Context, key string) ([]byte, string, error) {
+	return o[key], string(o[key]), nil
+}
 
 // Whoever can write to the ledger, without its key, may cut off its end and write
 // that it was lost. Only the key's holder can say that.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"strconv"
@@ -198,16 +199,19 @@ func post(ctx context.Context, client *http.Client, url string, body []byte) (st
 
 // ObjectStore is what a pin needs of an object store: one bucket.
 type ObjectStore interface {
-	// Put writes an object and returns when it is kept.
-	Put(ctx context.Context, key string, data []byte) error
-	// Get reads an object; nil when it does not exist.
-	Get(ctx context.Context, key string) ([]byte, error)
+	// Get reads an object and says which version it is; nil and "" when it does
+	// not exist.
+	Get(ctx context.Context, key string) (data []byte, version string, err error)
+	// Put writes an object in the place of that version, "" for none, and returns
+	// when it is kept. When there is another by now, errors.Is(err, fs.ErrExist).
+	// A store that knows no such condition writes it all the same.
+	Put(ctx context.Context, key, version string, data []byte) error
 }
 
 // ObjectPin keeps the newest checkpoint of each origin as an object. A bucket
-// with object lock and versions keeps all of them. Object stores have no lock: of
-// two processes that pin at the very same time the shorter checkpoint may stay,
-// until the next one is pinned.
+// with object lock and versions keeps all of them. Of two processes that pin at
+// the very same time the longer checkpoint stays; where the store knows no
+// conditions the shorter one may, until the next one is pinned.
 func ObjectPin(store ObjectStore, key string) Pin { return objectPin{store, key} }
 
 type objectPin struct {
@@ -217,10 +221,25 @@ type objectPin struct {
 
 func (objectPin) Name() string { return "object" }
 
-func (p objectPin) Latest(ctx context.Context) ([]byte, error) { return p.store.Get(ctx, p.key) }
+func (p objectPin) Latest(ctx context.Context) ([]byte, error) {
+	note, _, err := p.store.Get(ctx, p.key)
+	return note, err
+}
 
-func (p objectPin) Put(ctx context.Context, note []byte) error {
-	old, err := p.Latest(ctx)
+// mostRaces is how often in a row another process may pin first.
+const mostRaces = 10
+
+func (p objectPin) Put(ctx context.Context, note []byte) (err error) {
+	for range mostRaces {
+		if err = p.put(ctx, note); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return err
+}
+
+func (p objectPin) put(ctx context.Context, note []byte) error {
+	old, version, err := p.store.Get(ctx, p.key)
 	if err != nil || bytes.Equal(old, note) {
 		return err
 	}
@@ -230,10 +249,19 @@ func (p objectPin) Put(ctx context.Context, note []byte) error {
 			return err
 		}
 		if was.Origin != mustPeek(note).Origin {
-			if err := p.store.Put(ctx, p.key+"."+strconv.FormatInt(was.Size, 10), old); err != nil {
+			if err := p.keep(ctx, p.key+"."+strconv.FormatInt(was.Size, 10), old); err != nil {
 				return err
 			}
 		}
 	}
-	return p.store.Put(ctx, p.key, note)
+	return p.store.Put(ctx, p.key, version, note)
+}
+
+// keep writes the last checkpoint of an origin beside the new one's.
+func (p objectPin) keep(ctx context.Context, key string, note []byte) error {
+	there, version, err := p.store.Get(ctx, key)
+	if err != nil || bytes.Equal(there, note) {
+		return err
+	}
+	return p.store.Put(ctx, key, version, note)
 }
