@@ -282,34 +282,44 @@ func (cl *claim) lock(ctx context.Context, keys []key, at map[connector.Locator]
 	if apart {
 		// The conditions are evaluated in a statement of their own, which sees
 		// what was committed before the lock was given.
-		s := newStmt(b.d, "SELECT ", keyList(b.d, pk, b.root.pk), " FROM ", t, " WHERE ")
-		b.d.keyIn(s, pk, b.root.pk, keys)
-		var err error
-		if mine, err = cl.keysOf(ctx, s.add(b.d.lock()), b.root); err != nil {
-			return err
-		}
-	}
-	list, n := b.columns(false)
-	s := newStmt(b.d, "SELECT ", list, " FROM ", t, " WHERE ")
-	b.d.keyIn(s, pk, b.root.pk, mine)
-	if !apart {
-		s.add(b.d.lock())
-	}
-	var rows []*row
-	read := func() error {
-		rows = rows[:0]
-		return s.each(ctx, cl.conn, n, func(v []any) error {
-			r, err := b.take(v, false)
+		mine = nil
+		for part := range b.chunks(b.root, keys) {
+			s := newStmt(b.d, "SELECT ", keyList(b.d, pk, b.root.pk), " FROM ", t, b.d.byKey(), " WHERE ")
+			b.d.keyIn(s, pk, b.root.pk, part)
+			locked, err := cl.keysOf(ctx, s.add(b.d.lock()), b.root)
 			if err != nil {
 				return err
 			}
-			if i, ok := at[r.loc]; ok {
-				r.twice = cl.rows[i] != nil
-				cl.rows[i] = r
-				rows = append(rows, r)
+			mine = append(mine, locked...)
+		}
+	}
+	list, n := b.columns(false)
+	var rows []*row
+	take := func(v []any) error {
+		r, err := b.take(v, false)
+		if err != nil {
+			return err
+		}
+		if i, ok := at[r.loc]; ok {
+			r.twice = cl.rows[i] != nil
+			cl.rows[i] = r
+			rows = append(rows, r)
+		}
+		return nil
+	}
+	read := func() error {
+		rows = rows[:0]
+		for part := range b.chunks(b.root, mine) {
+			s := newStmt(b.d, "SELECT ", list, " FROM ", t, b.d.byKey(), " WHERE ")
+			b.d.keyIn(s, pk, b.root.pk, part)
+			if !apart {
+				s.add(b.d.lock())
 			}
-			return nil
-		})
+			if err := s.each(ctx, cl.conn, n, take); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	fill := func() error { return b.fill(ctx, cl.conn, rows) }
 	err := error(nil)

@@ -52,6 +52,12 @@ type dialect interface {
 	clock() string   // SQL for the server's clock as ISO text; "" when it has none
 	explain() string // what makes a statement a look at its plan
 	lock() string    // suffix that locks rows and skips the locked
+	// byKey follows the name of a table whose rows a statement is to lock or to
+	// change by the primary key. It keeps a server that locks all it reads, and that
+	// may read all of the table, from other rows; "" where there is no such server.
+	// mostKeys is how many keys of so many columns a list may have for that.
+	byKey() string
+	mostKeys(columns int) int
 
 	// beginRead begins a transaction that cannot write, in which no statement
 	// runs longer than within, as far as the server can see to that; timedOut

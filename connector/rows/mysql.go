@@ -288,9 +288,24 @@ func (mysqlDialect) naiveText(expr string) string {
 	return expr + " REGEXP '^[0-9]{4}-' AND " + expr + " NOT REGEXP '(z|utc|gmt|:.*[+-][0-9]{2}(:?[0-9]{2})?)$'"
 }
 
-func (mysqlDialect) clock() string        { return "SELECT CAST(UTC_TIMESTAMP(6) AS CHAR)" }
-func (mysqlDialect) explain() string      { return "EXPLAIN " }
-func (mysqlDialect) lock() string         { return " FOR UPDATE SKIP LOCKED" }
+func (mysqlDialect) clock() string   { return "SELECT CAST(UTC_TIMESTAMP(6) AS CHAR)" }
+func (mysqlDialect) explain() string { return "EXPLAIN " }
+func (mysqlDialect) lock() string    { return " FOR UPDATE SKIP LOCKED" }
+
+// byKey: where a list of keys names more than a small part of a table, the
+// optimizer reads all of it, and InnoDB locks each row on the way, or waits for the
+// claim that has it. A DELETE takes the hint only in the form for several tables.
+func (mysqlDialect) byKey() string { return " FORCE INDEX (PRIMARY)" }
+
+// mostKeys: of lists of rows MariaDB makes ranges of an index up to some length,
+// which lies between 400 and 1000 for two columns.
+func (mysqlDialect) mostKeys(columns int) int {
+	if columns > 1 {
+		return 250
+	}
+	return 10000
+}
+
 func (mysqlDialect) deferredUnseen() bool { return false }
 func (mysqlDialect) rowByRow() bool       { return true }
 
@@ -301,10 +316,11 @@ func (mysqlDialect) deletions(context.Context, querier, []*table) (map[*table]in
 }
 
 // atMost bounds the statements of a session that follow. MariaDB reads the
-// first comment, in seconds, and MySQL the second.
+// first comment, in seconds, and MySQL the second. MariaDB makes a table of its own
+// of a list of a thousand keys, and joins with it as it thinks best; see byKey.
 func atMost(d time.Duration) string {
 	ms := milliseconds(d)
-	return fmt.Sprintf("SET /*M!100601 SESSION max_statement_time = %d.%03d */ /*!50708 SESSION max_execution_time = %d */", ms/1000, ms%1000, ms)
+	return fmt.Sprintf("SET /*M!100601 SESSION max_statement_time = %d.%03d, SESSION in_predicate_conversion_threshold = 0 */ /*!50708 SESSION max_execution_time = %d */", ms/1000, ms%1000, ms)
 }
 
 func (mysqlDialect) costlySavepoint(context.Context, *sql.Conn) (bool, error) { return false, nil }

@@ -38,10 +38,13 @@ func (d mysqlDialect) catalog(ctx context.Context, q querier) (*catalog, error) 
 	if err != nil {
 		return nil, err
 	}
-	for _, load := range []func(context.Context, querier, map[[2]string]*table) error{d.columns, d.indexes, d.triggers} {
+	for _, load := range []func(context.Context, querier, map[[2]string]*table) error{d.columns, d.triggers} {
 		if err := load(ctx, q, byName); err != nil {
 			return nil, err
 		}
+	}
+	if err := d.indexes(ctx, q, server, byName); err != nil {
+		return nil, err
 	}
 	if server.mariaDB {
 		if err := d.jsonColumns(ctx, q, byName); err != nil {
@@ -93,13 +96,21 @@ func (d mysqlDialect) jsonColumns(ctx context.Context, q querier, byName map[[2]
 }
 
 // indexes reads the B-trees; a column of which only a prefix is indexed, and an
-// expression, are nil columns.
-func (d mysqlDialect) indexes(ctx context.Context, q querier, byName map[[2]string]*table) error {
+// expression, are nil columns. One that the optimizer is told not to see has no
+// name, as a statement must not name it.
+func (d mysqlDialect) indexes(ctx context.Context, q querier, server mysqlServer, byName map[[2]string]*table) error {
+	hidden := "CASE WHEN is_visible = 'NO' THEN 1 ELSE 0 END"
+	switch {
+	case server.unfit() != "": // too old to have such indexes
+		hidden = "0"
+	case server.mariaDB:
+		hidden = "CASE WHEN ignored = 'YES' THEN 1 ELSE 0 END"
+	}
 	last := ""
 	return newStmt(d, `SELECT table_schema, table_name, index_name, CASE WHEN non_unique = 0 THEN 1 ELSE 0 END, column_name,
-		CASE WHEN sub_part IS NULL THEN 0 ELSE 1 END
+		CASE WHEN sub_part IS NULL THEN 0 ELSE 1 END, `, hidden, `
 		FROM information_schema.statistics WHERE index_type = 'BTREE' AND table_schema NOT IN `, mysqlOwn,
-		` ORDER BY table_schema, table_name, index_name, seq_in_index`).each(ctx, q, 6, func(row []any) error {
+		` ORDER BY table_schema, table_name, index_name, seq_in_index`).each(ctx, q, 7, func(row []any) error {
 		t := tableOf(row, byName)
 		if t == nil {
 			return nil
@@ -108,6 +119,9 @@ func (d mysqlDialect) indexes(ctx context.Context, q querier, byName map[[2]stri
 		if at := t.full() + "\x00" + name; at != last {
 			last = at
 			t.indexes = append(t.indexes, index{unique: isTrue(row[3])})
+			if !isTrue(row[6]) {
+				t.indexes[len(t.indexes)-1].name = name
+			}
 		}
 		x := &t.indexes[len(t.indexes)-1]
 		var c *column

@@ -366,13 +366,18 @@ func TestMariaDBStatements(t *testing.T) {
 		re := regexp.MustCompile("(?is)" + pattern)
 		return len(slices.DeleteFunc(slices.Clone(sent), func(text string) bool { return !re.MatchString(text) }))
 	}
-	for _, seen := range []string{`^DELETE FROM`, `FOR UPDATE SKIP LOCKED`, `^START TRANSACTION READ WRITE`, `^SAVEPOINT`, `^COMMIT`, ` LIMIT 3$`, `foreign_key_checks *= *1`} {
+	for _, seen := range []string{`^DELETE `, `FOR UPDATE SKIP LOCKED`, `^START TRANSACTION READ WRITE`, `^SAVEPOINT`, `^COMMIT`, ` LIMIT 3$`, `foreign_key_checks *= *1`} {
 		if count(seen) == 0 {
 			t.Errorf("the log holds no statement like %q, so that it proves nothing", seen)
 		}
 	}
 	if on, any := count(`foreign_key_checks *= *1`), count(`foreign_key_checks`); on != any {
 		t.Errorf("%d of %d statements about foreign_key_checks set it to 1: every one must", on, any)
+	}
+	for _, locks := range []string{`^DELETE .*`, `^SELECT .*FOR UPDATE`} {
+		if by, any := count(strings.Replace(locks, ".*", ".* FORCE INDEX \\(PRIMARY\\) .*", 1)), count(locks); by != any {
+			t.Errorf("%d of %d statements like %q find the rows that they lock by the primary key: every one must", by, any, locks)
+		}
 	}
 	// What only one of MariaDB and MySQL knows stands in a comment that the other passes over.
 	only := regexp.MustCompile(`/\*(M!|!5)[^*]*\*/`)

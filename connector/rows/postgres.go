@@ -168,6 +168,8 @@ func (postgresDialect) naiveText(expr string) string {
 
 func (postgresDialect) clock() string        { return "SELECT clock_timestamp()::text" }
 func (postgresDialect) explain() string      { return "EXPLAIN " }
+func (postgresDialect) byKey() string        { return "" }
+func (postgresDialect) mostKeys(int) int     { return math.MaxInt }
 func (postgresDialect) lock() string         { return " FOR UPDATE SKIP LOCKED" }
 func (postgresDialect) deferredUnseen() bool { return false }
 func (postgresDialect) rowByRow() bool       { return false }

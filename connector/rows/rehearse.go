@@ -3,6 +3,7 @@ package rows
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -220,10 +221,12 @@ func (cl *claim) untie(ctx context.Context, sets map[*table][]key) error {
 			for _, c := range f.columns {
 				set = append(set, b.d.quote(c.name)+" = NULL")
 			}
-			s := newStmt(b.d, "UPDATE ", t, " SET ", strings.Join(set, ", "), " WHERE ")
-			b.d.keyIn(s, of(b.d, t, n.table.pk), n.table.pk, keys)
-			if _, err := s.exec(ctx, cl.conn); err != nil {
-				return err
+			for part := range b.chunks(n.table, keys) {
+				s := newStmt(b.d, "UPDATE ", t, b.d.byKey(), " SET ", strings.Join(set, ", "), " WHERE ")
+				b.d.keyIn(s, of(b.d, t, n.table.pk), n.table.pk, part)
+				if _, err := s.exec(ctx, cl.conn); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -372,13 +375,18 @@ func (cl *claim) deleteFrom(ctx context.Context, n *node, sets map[*table][]key,
 	}
 	var gone int64
 	for _, level := range levels {
-		s := newStmt(b.d, "DELETE FROM ", t, " WHERE ")
-		b.d.keyIn(s, pk, n.table.pk, level)
-		rows, err := s.exec(ctx, cl.conn)
-		if err != nil {
-			return 0, err
+		for part := range b.chunks(n.table, level) {
+			s := newStmt(b.d, "DELETE FROM ", t, " WHERE ")
+			if by := b.d.byKey(); by != "" {
+				s = newStmt(b.d, "DELETE ", t, " FROM ", t, by, " WHERE ")
+			}
+			b.d.keyIn(s, pk, n.table.pk, part)
+			rows, err := s.exec(ctx, cl.conn)
+			if err != nil {
+				return 0, err
+			}
+			gone += rows
 		}
-		gone += rows
 	}
 	if gone > int64(len(keys)) {
 		return 0, &refusal{reason: connector.Invalid, err: errTwice}
@@ -472,17 +480,17 @@ func (cl *claim) deleteByParents(ctx context.Context, n *node, sets map[*table][
 		if len(sets[f.parent]) == 0 {
 			continue
 		}
-		s := newStmt(b.d, "DELETE FROM ", t, " WHERE ")
-		b.hangsOn(s, f, t, sets[f.parent])
-		gone, err := s.exec(ctx, cl.conn)
-		if err != nil {
-			return 0, err
+		for part := range b.chunks(f.parent, sets[f.parent]) {
+			gone, err := b.deleteHanging(f, part).exec(ctx, cl.conn)
+			if err != nil {
+				return 0, err
+			}
+			total += gone
 		}
-		total += gone
 		if !n.table.triggers {
 			continue
 		}
-		s = newStmt(b.d, "SELECT 1 FROM ", t, " WHERE ")
+		s := newStmt(b.d, "SELECT 1 FROM ", t, " WHERE ")
 		b.hangsOn(s, f, t, sets[f.parent])
 		left := false
 		if err := s.add(" LIMIT 1").each(ctx, cl.conn, 1, func([]any) error { left = true; return nil }); err != nil {
@@ -493,6 +501,30 @@ func (cl *claim) deleteByParents(ctx context.Context, n *node, sets map[*table][
 		}
 	}
 	return total, nil
+}
+
+// deleteHanging deletes the child rows that name one of the parent's keys. Where
+// the server has to be told to find rows by an index, it comes to the children from
+// their parents, which are locked already.
+func (b *binding) deleteHanging(f *foreignKey, parents []key) *stmt {
+	child, by := quoteTable(b.d, f.child), b.d.byKey()
+	if by == "" {
+		s := newStmt(b.d, "DELETE FROM ", child, " WHERE ")
+		b.hangsOn(s, f, child, parents)
+		return s
+	}
+	s := newStmt(b.d, "DELETE c FROM ", quoteTable(b.d, f.parent), " AS p", by, " STRAIGHT_JOIN ", child, " AS c")
+	if name := f.child.indexOn(f.columns); name != "" {
+		s.add(" FORCE INDEX (", b.d.quote(name), ")")
+	}
+	s.add(" ON ", equal(of(b.d, "c", f.columns), of(b.d, "p", f.refs)), " WHERE ")
+	b.d.keyIn(s, of(b.d, "p", f.parent.pk), f.parent.pk, parents)
+	return s
+}
+
+// chunks are the lists in which rows of the table are locked and deleted.
+func (b *binding) chunks(t *table, keys []key) iter.Seq[[]key] {
+	return slices.Chunk(keys, b.d.mostKeys(len(t.pk)))
 }
 
 // reference is a blocking edge with the values by which a child would name

@@ -40,6 +40,7 @@ type column struct {
 
 // index is an index over plain columns; an expression is a nil column.
 type index struct {
+	name    string // where a statement may have to name it
 	columns []*column
 	unique  bool
 	partial bool
@@ -120,6 +121,17 @@ func (t *table) rowNumber() string {
 	for _, name := range []string{"_rowid_", "rowid", "oid"} {
 		if !slices.ContainsFunc(t.columns, func(c *column) bool { return strings.EqualFold(c.name, name) }) {
 			return name
+		}
+	}
+	return ""
+}
+
+// indexOn is the name of an index that begins with these columns; "" when none
+// is known by name.
+func (t *table) indexOn(cols []*column) string {
+	for _, x := range t.indexes {
+		if x.name != "" && !x.partial && prefixOf(x.columns, cols) {
+			return x.name
 		}
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -245,6 +246,8 @@ func (sqliteDialect) naiveText(expr string) string {
 
 func (sqliteDialect) clock() string        { return "" }
 func (sqliteDialect) explain() string      { return "EXPLAIN QUERY PLAN " }
+func (sqliteDialect) byKey() string        { return "" }
+func (sqliteDialect) mostKeys(int) int     { return math.MaxInt }
 func (sqliteDialect) lock() string         { return "" } // the write transaction is the lock
 func (sqliteDialect) deferredUnseen() bool { return true }
 

@@ -155,7 +155,7 @@ func (b *binding) unsettled(s *stmt, glue, as string) {
 // updateStmt sets the rows of keys.
 func (b *binding) updateStmt(keys []key, now time.Time) *stmt {
 	t := quoteTable(b.d, b.root)
-	s := newStmt(b.d, "UPDATE ", t, " SET ")
+	s := newStmt(b.d, "UPDATE ", t, b.d.byKey(), " SET ")
 	for i, x := range b.then {
 		if i > 0 {
 			s.add(", ")
@@ -217,8 +217,10 @@ var errNotSet = errors.New("the database did not set the row as it was told to")
 // and looked at, because a trigger or a type may have made something else of it.
 func (cl *claim) update(ctx context.Context, which []int) error {
 	keys := cl.keysAt(which)
-	if _, err := cl.b.updateStmt(keys, cl.now).exec(ctx, cl.conn); err != nil {
-		return err
+	for part := range cl.b.chunks(cl.b.root, keys) {
+		if _, err := cl.b.updateStmt(part, cl.now).exec(ctx, cl.conn); err != nil {
+			return err
+		}
 	}
 	set, err := cl.b.settledKeys(ctx, cl.conn, keys)
 	if err != nil {
