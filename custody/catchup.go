@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,6 +29,7 @@ type window struct {
 	transfers map[opID]*transferRow
 	work      map[workKey]*workRow
 	daily     map[dayAction]int64
+	roots     map[rootOf]uint64
 }
 
 // windowFiles is how many files a window holds before it is written.
@@ -47,7 +49,7 @@ type dayAction struct {
 }
 
 func newWindow(p *projection, tx *sql.Tx, stored *keys) *window {
-	return &window{p: p, tx: tx, stored: stored, files: map[keyHash]*row{}, transfers: map[opID]*transferRow{}, work: map[workKey]*workRow{}, daily: map[dayAction]int64{}}
+	return &window{p: p, tx: tx, stored: stored, files: map[keyHash]*row{}, transfers: map[opID]*transferRow{}, work: map[workKey]*workRow{}, daily: map[dayAction]int64{}, roots: map[rootOf]uint64{}}
 }
 
 // keys is what may be in a cache that is being made: a Bloom filter, so that most
@@ -82,6 +84,7 @@ type digested struct {
 	sealed  bool // texts were destroyed
 	changes []change
 	daily   map[dayAction]int64
+	roots   map[rootOf]uint64 // nil for none
 	err     error
 }
 
@@ -128,6 +131,12 @@ func (cr *changeReader) entry(ctx context.Context, e *ledger.Entry, d *digested)
 			}
 			if e.Kind == ledger.CustodyOperations && ev.stage.done() {
 				d.daily[dayAction{floorDay(ev.At), ev.Action}]++
+			}
+			if r, ok := cr.p.rootAt(&ev); ok && e.Kind == ledger.CustodyOperations {
+				if d.roots == nil {
+					d.roots = map[rootOf]uint64{}
+				}
+				d.roots[r] = ev.root
 			}
 			d.changes = cr.operation(d.changes, e, int64(i), &ev)
 		}
@@ -248,6 +257,7 @@ func (w *window) take(ctx context.Context, d *digested) error {
 	for k, n := range d.daily {
 		w.daily[k] += n
 	}
+	maps.Copy(w.roots, d.roots)
 	for i := range d.changes {
 		c := &d.changes[i]
 		switch {
@@ -341,6 +351,11 @@ func (w *window) write(ctx context.Context) error {
 			query, args = "DELETE FROM work WHERE key = ? AND work = ?", args[:2]
 		}
 		if _, err := w.tx.ExecContext(ctx, query, args...); err != nil {
+			return err
+		}
+	}
+	for r, inode := range w.roots {
+		if err := w.p.putRoot(ctx, w.tx, r, inode); err != nil {
 			return err
 		}
 	}

@@ -169,6 +169,7 @@ type event struct {
 	stage   stage
 	answers string // id of the operation that this one answers
 	known   int64  // of one that ends a file: the newest entry before it was looked at
+	root    uint64 // the inode of the directory of the store in which the file was seen
 	// sealedOff is set when the texts were destroyed: nothing else is known.
 	sealedOff bool
 }
@@ -206,6 +207,7 @@ func (e *event) item() ledger.Item {
 	v = pair(v, "stage", string(e.stage))
 	v = pair(v, "answers", e.answers)
 	v = pair(v, "known", number(e.known))
+	v = pair(v, "root", number(int64(e.root)))
 	v = pair(v, "on", e.place.host)
 	v = pair(v, "from", e.From)
 	v = pair(v, "to", e.To)
@@ -351,6 +353,8 @@ func (e *event) number(name string, n int64) {
 	switch name {
 	case "known":
 		e.known = n
+	case "root":
+		e.root = uint64(n)
 	case "size":
 		e.Size = n
 	case "transferred":

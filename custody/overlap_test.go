@@ -2,6 +2,7 @@ package custody_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -210,6 +211,52 @@ func TestRootIsAnother(t *testing.T) {
 	w.track(custody.Operation{Action: "nas_raw_created", Path: w.write("c", "x")})
 	if got := w.results(w.Verify(t.Context())); got != "b gone MISSING" {
 		t.Errorf("made anew, and used: %q", got)
+	}
+}
+
+// Which directory was the root stands in the ledger too: a cache that was deleted
+// makes no proof of an empty one.
+func TestRootIsAnotherWithoutTheCache(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, err := w.Reserve(t.Context(), custody.Operation{Action: work, Path: filepath.Join(w.dir, "d/a"), Due: w.now.Add(-time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("d/a", "x")
+	if _, err := r.CommitFile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(w.dir+".empty", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	caches := 0
+	without := func() {
+		caches++
+		w.o.Cache = filepath.Join(w.base, fmt.Sprint("cache.", caches))
+		w.Custody = w.open()
+	}
+	w.swap(".empty", ".disk")
+	for name, look := range map[string]func() ([]custody.Sighting, error){
+		"verify": func() ([]custody.Sighting, error) { return w.Verify(t.Context()) },
+		"run":    func() ([]custody.Sighting, error) { return w.Run(t.Context(), custody.Cleanup{Force: true}) },
+	} {
+		without()
+		if got := w.results(look()); got != "d/a unknown UNREACHABLE" {
+			t.Errorf("%s, not mounted: %q", name, got)
+		}
+	}
+	// What another host has in its own directory of that name says nothing of ours.
+	w.o.Host = "other"
+	without()
+	if got := w.results(w.Verify(t.Context())); got != "" {
+		t.Errorf("another host: %q", got)
+	}
+	w.o.Host = ""
+	w.swap(".disk", ".empty")
+	without()
+	if got := w.results(w.Run(t.Context(), custody.Cleanup{Force: true})); got != "d/a gone GONE" {
+		t.Errorf("mounted again: %q", got)
 	}
 }
 

@@ -2,7 +2,9 @@ package custody
 
 import (
 	"context"
+	"database/sql"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/epitaph/epitaph/connector"
@@ -12,7 +14,7 @@ import (
 // directory in which something tracked was last seen: nothing is concluded from an
 // empty directory where another may have to be mounted. Once something tracked is
 // seen in the new one, that is the root. The number of a root's inode stands in the
-// cache; one that was made anew remembers none.
+// cache, and with each operation in the ledger, for a cache that is made anew.
 func (c *Custody) doubtRoot(ctx context.Context, s *Store, events []event, looked []int) {
 	var present, gone bool
 	for _, i := range looked {
@@ -23,6 +25,11 @@ func (c *Custody) doubtRoot(ctx context.Context, s *Store, events []event, looke
 	is, ok := inode(s.Root)
 	if !ok || !present && !gone {
 		return
+	}
+	for _, i := range looked {
+		if e := &events[i]; e.Action != "" && e.state == connector.Present {
+			e.root = is
+		}
 	}
 	was, known := c.state.root(ctx, s)
 	switch {
@@ -64,17 +71,46 @@ func (c *Custody) doubtful(ctx context.Context, s *Store) bool {
 }
 
 // root is the inode of the root of a store in which something tracked was seen. It
-// is not known to a cache that was made anew, or cannot be read.
+// is not known to a cache that cannot be read.
 func (p *projection) root(ctx context.Context, s *Store) (inode uint64, known bool) {
 	var n int64
-	err := p.db.QueryRowContext(ctx, "SELECT inode FROM roots WHERE key = ?", p.hash("root\x00"+s.Name+"\x00"+s.Root)).Scan(&n)
+	err := p.db.QueryRowContext(ctx, "SELECT inode FROM roots WHERE key = ?", p.hash(rootOf{s.Name, s.Root}.text())).Scan(&n)
 	return uint64(n), err == nil
+}
+
+// rootOf names the root of a store.
+type rootOf struct{ store, dir string }
+
+func (r rootOf) text() string { return "root\x00" + r.store + "\x00" + r.dir }
+
+// rootAt is the root in which the file of an operation was seen from this host. It
+// is not ok for another host's, and for a directory that is shared: inodes there may
+// be those of each host.
+func (p *projection) rootAt(e *event) (r rootOf, ok bool) {
+	if e.root == 0 || e.abs == "" || e.place.host == "" || !p.one && e.place.host != p.host {
+		return r, false
+	}
+	dir, ok := strings.CutSuffix(e.abs, "/"+strings.TrimSuffix(string(e.at), "/"))
+	if dir == "" {
+		dir = "/"
+	}
+	return rootOf{e.store, dir}, ok && e.store != ""
 }
 
 // keepRoot remembers it. The cache may fail: then the next look does it.
 func (p *projection) keepRoot(ctx context.Context, s *Store, inode uint64) {
-	_, err := p.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS roots (key BLOB PRIMARY KEY, inode INTEGER NOT NULL) WITHOUT ROWID")
+	_ = p.putRoot(ctx, p.db, rootOf{s.Name, s.Root}, inode)
+}
+
+func (p *projection) putRoot(ctx context.Context, to execer, r rootOf, inode uint64) error {
+	_, err := to.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS roots (key BLOB PRIMARY KEY, inode INTEGER NOT NULL) WITHOUT ROWID")
 	if err == nil {
-		_, _ = p.db.ExecContext(ctx, "INSERT OR REPLACE INTO roots (key, inode) VALUES (?, ?)", p.hash("root\x00"+s.Name+"\x00"+s.Root), int64(inode))
+		_, err = to.ExecContext(ctx, "INSERT OR REPLACE INTO roots (key, inode) VALUES (?, ?)", p.hash(r.text()), int64(inode))
 	}
+	return err
+}
+
+// execer is the cache, or a transaction on it.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
