@@ -2,10 +2,15 @@ package cli
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/epitaph/epitaph"
 	"github.com/epitaph/epitaph/connector"
@@ -18,7 +23,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Prove the policy against its stores, without any effect",
 		Long: `Reads the policy, opens every store, and proves that each table, column, link,
 condition and template exists and can be run. Warns where a purge would be slow
-or surprising. Nothing is changed, and the ledger is not touched.
+or surprising. Nothing is changed, and of the ledger nothing is opened: whether its
+folder is there is looked at.
 
 Status: 0 when a run can do its work, with or without warnings; 2 on a fault.`,
 		Example: "  epitaph check && epitaph plan",
@@ -41,12 +47,33 @@ Status: 0 when a run can do its work, with or without warnings; 2 on a fault.`,
 			}
 			found := append(e.Check(ctx), checkAgreement(ctx, pol, st)...)
 			found = append(found, st.checkReplicas(ctx, pol)...)
+			found = append(found, checkLedgerFolder(pol)...)
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			return a.showFindings(pol, found)
 		},
 	}
+}
+
+// checkLedgerFolder looks whether a ledger on SQLite could lie where the policy
+// has it.
+func checkLedgerFolder(pol *policy.Policy) []epitaph.Finding {
+	path, ok := strings.CutPrefix(pol.Ledger, "sqlite:")
+	if !ok {
+		return nil
+	}
+	f := connector.Finding{Subject: "ledger"}
+	folder := filepath.Dir(pol.Resolve(path))
+	switch _, err := os.Stat(folder); {
+	case errors.Is(err, fs.ErrNotExist):
+		f.Severity, f.Text, f.Hint = connector.Fault, "its folder does not exist", "make it, or mend the line ledger: in the policy"
+	case err == nil && unix.Access(folder, unix.W_OK|unix.X_OK) != nil:
+		f.Text, f.Hint = "this user may not write to its folder, and without it nothing is purged", "let the user that purges own the folder, or mend the line ledger: in the policy"
+	default:
+		return nil
+	}
+	return []epitaph.Finding{{Finding: f}}
 }
 
 // findingJSON is one finding; its names are stable.
@@ -148,7 +175,11 @@ func printFinding(p *printer, pol *policy.Policy, f findingJSON) {
 	if f.Severity == "fault" {
 		label = p.red("fault")
 	}
-	p.linef("%s:%d:%d: %s: %s%s", pol.Path, f.Line, f.Column, label, about, f.Text)
+	place := pol.Path
+	if f.Line > 0 {
+		place = fmt.Sprintf("%s:%d:%d", place, f.Line, f.Column)
+	}
+	p.linef("%s: %s: %s%s", place, label, about, f.Text)
 	if f.Hint != "" {
 		p.linef("  hint: %s", f.Hint)
 	}

@@ -183,7 +183,8 @@ func (a *app) remarkNoKey(ctx context.Context, k *keeping, l *ledger.Ledger) err
 	if err != nil || n > 0 || k.keys != nil || a.global.quiet {
 		return err
 	}
-	a.complain("the ledger has no key, so its checkpoints are not signed and nothing can be proven from it", "make one: epitaph key new")
+	a.complain("the ledger is new and has no key: its checkpoints are not signed, and nothing can be proven from it",
+		"make one: epitaph key new; if there should be a ledger already, see the line ledger: in the policy")
 	return nil
 }
 
