@@ -70,6 +70,12 @@ type Claim interface {
 	// answered Unknown and left alone.
 	Erase(ctx context.Context, which []int) Erased
 
+	// Holds looks whether the claim stands: an error says that what was claimed may
+	// have been let go, as by a server that ended the connection, and changed by
+	// others since. Nothing of it can be erased then. A store without locks of its
+	// own, which looks again at each thing that it erases, answers nil.
+	Holds(ctx context.Context) error
+
 	// Release lets go of all that was not erased, leaving it as it was. It is
 	// idempotent, and safe after Erase.
 	Release() error

@@ -355,7 +355,7 @@ func values(v [][]connector.Tuple) [][][]string {
 func (b *batch) dispose(ctx context.Context) {
 	roots, index := b.claimRoots(ctx)
 	defer roots.release()
-	b.eraseParts(ctx)
+	b.eraseParts(ctx, roots)
 	b.eraseRoots(ctx, roots, index)
 }
 
@@ -415,8 +415,10 @@ func (u *unit) share(kept [][]bool) {
 }
 
 // eraseParts claims the parts of the claimed items, drops the items of which a
-// part cannot go, erases the rest, and looks again.
-func (b *batch) eraseParts(ctx context.Context) {
+// part cannot go, erases the rest, and looks again. Before the parts of a store go, it
+// looks whether the claim on the roots stands: what was let go meanwhile may be held
+// now, or not due.
+func (b *batch) eraseParts(ctx context.Context, roots claim) {
 	var want []*thing
 	for _, t := range b.order {
 		if b.wanted(t) {
@@ -447,12 +449,31 @@ func (b *batch) eraseParts(ctx context.Context) {
 				which = append(which, i)
 			}
 		}
+		if len(which) > 0 {
+			if err := roots.holds(ctx); err != nil {
+				b.letGo(err)
+				which = nil
+				for _, t := range h.things {
+					t.claimed = false
+				}
+			}
+		}
 		for k, r := range h.claim.erase(ctx, which).Results {
 			h.things[which[k]].res = r
 		}
 		h.claim.release()
 	}
 	b.settleParts(ctx, want)
+}
+
+// letGo drops the items whose roots are not claimed any more.
+func (b *batch) letGo(err error) {
+	for i := range b.units {
+		if u := &b.units[i]; u.claimed && !u.out {
+			u.claimed = false
+			u.drop(connector.Result{Reason: connector.Unreachable, Err: err})
+		}
+	}
 }
 
 // wanted reports a thing that is to go: there is an item that takes it along,

@@ -92,6 +92,19 @@ func (cl claim) erase(ctx context.Context, which []int) (out connector.Erased) {
 	return out
 }
 
+// holds looks whether the claim stands.
+func (cl claim) holds(ctx context.Context) (err error) {
+	if cl.c == nil {
+		return nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicked{}
+		}
+	}()
+	return cl.c.Holds(ctx)
+}
+
 // release lets go. Its error changes nothing of what is known: what was not
 // erased is looked at again before anything is said of it.
 func (cl claim) release() (err error) {

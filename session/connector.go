@@ -398,6 +398,9 @@ func (c *claim) remove(h *heldItem, w *wipe) connector.Result {
 	return connector.Result{State: connector.Gone, Reason: connector.Erasure}
 }
 
+// Holds is always nil: each lease is looked at again when its session is disposed of.
+func (c *claim) Holds(context.Context) error { return nil }
+
 // Release lets go of the leases that the claim took itself.
 func (c *claim) Release() error {
 	c.spent = true

@@ -323,6 +323,16 @@ func (c *faultyClaim) pass(ctx context.Context, which []int) connector.Erased {
 	return c.inner.Erase(ctx, which)
 }
 
+// Holds passes on; of a store that was cut off nothing is held.
+func (c *faultyClaim) Holds(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inner == nil {
+		return ErrCut
+	}
+	return c.inner.Holds(ctx)
+}
+
 func (c *faultyClaim) Release() error {
 	s := c.f.begin(OpRelease, 0)
 	if s.before() {

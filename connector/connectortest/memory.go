@@ -327,6 +327,16 @@ func (c *memoryClaim) erase(i int, rows map[string]int64) connector.Result {
 	return connector.Result{State: connector.Gone, Reason: connector.Erasure, Bytes: c.held[i].Bytes}
 }
 
+// Holds is nil until the claim is used up.
+func (c *memoryClaim) Holds(context.Context) error {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	if c.spent {
+		return errors.New("the claim is used up")
+	}
+	return nil
+}
+
 func (c *memoryClaim) Release() error {
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()

@@ -135,6 +135,11 @@ func (b *bench) claimIn(ctx context.Context, items []connector.Item) (connector.
 	}
 	b.Cleanup(func() { c.Release() })
 	b.length("Claim", len(rs), len(items))
+	if slices.ContainsFunc(rs, func(r connector.Result) bool { return r.Reason == connector.Eligible }) {
+		if err := c.Holds(b.ctx()); err != nil {
+			b.Errorf("a claim that was just made does not hold: %v", err)
+		}
+	}
 	return c, rs
 }
 

@@ -298,6 +298,9 @@ func (cl *claim) covered(p place, is func(path string) bool) bool {
 	return false
 }
 
+// Holds is always nil: a file system has no lock that others must heed.
+func (cl *claim) Holds(context.Context) error { return nil }
+
 // Release closes what the claim holds. Nothing has to be put back.
 func (cl *claim) Release() error {
 	cl.spent = true

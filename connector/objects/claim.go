@@ -140,6 +140,9 @@ func (cl *claim) Erase(ctx context.Context, which []int) connector.Erased {
 	return connector.Erased{Results: results}
 }
 
+// Holds is always nil: a bucket has no lock that others must heed.
+func (cl *claim) Holds(context.Context) error { return nil }
+
 // Release lets other claims have the keys.
 func (cl *claim) Release() error {
 	cl.done = true

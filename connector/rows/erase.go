@@ -175,6 +175,20 @@ func (cl *claim) look(ctx context.Context, at map[int]int, out []connector.Resul
 	return all
 }
 
+// Holds asks the server on the claim's own connection, in its transaction. The
+// transaction of SQLite is ours to end.
+func (cl *claim) Holds(ctx context.Context) error {
+	if cl.ended {
+		return errNotClaimed
+	}
+	if err := cl.c.still(); err != nil || cl.serial {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cl.c.o.StatementTimeout)
+	defer cancel()
+	return run(ctx, cl.conn, "SELECT 1")
+}
+
 func (cl *claim) counts() []connector.Count {
 	var out []connector.Count
 	for t, n := range cl.tally {

@@ -360,6 +360,8 @@ func (nothing) Erase(_ context.Context, which []int) connector.Erased {
 	return connector.Erased{Results: rs}
 }
 
+func (nothing) Holds(context.Context) error { return nil }
+
 func (nothing) Release() error { return nil }
 
 var errNotClaimed = errors.New("item was not claimed")
