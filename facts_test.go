@@ -23,6 +23,7 @@ var madeUp = map[string][]string{
 	"purge/root.go":    {"root.STORE"},
 	"purge/run.go":     {"retain.RULE", "cutoff.RULE", "host", "version", "request"},
 	"purge/tally.go":   {"kept.REASON", "rows.TABLE"},
+	"ledger/carry.go":  {"fork.NUMBER.NAME", "key.NUMBER.NAME"},
 	"custody/track.go": {"action.NAME", "reserved.NAME", "abandoned.NAME", "differs.NAME"},
 }
 
