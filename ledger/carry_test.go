@@ -214,3 +214,41 @@ func keysSince(t *testing.T, l *ledger.Ledger, at time.Time) *proof.Keys {
 	k.Since = at.UTC().Truncate(time.Second)
 	return k
 }
+
+// Whoever can write, and has not the key, cannot excuse an end that he cut off by a
+// pruning that makes up a fork.
+func TestAPruningThatMakesUpAFork(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "l.db")
+	pin := ledger.FilePin(filepath.Join(t.TempDir(), "pin"))
+	l := open(t, "sqlite:"+path)
+	k := newKeys(t, l)
+	mustAppend(t, l, slices.Repeat([]ledger.Entry{{Kind: ledger.Heartbeat, At: day}}, 600)...)
+	checkpoint(t, l, signing(k, pin))
+	db := rawSQLite(t, path)
+	for _, trigger := range []string{"entries_delete", "blocks_delete", "marks_delete", "nodes_delete"} {
+		mustExec(t, db, "DROP TRIGGER "+trigger)
+	}
+	mustExec(t, db, "DELETE FROM entries WHERE number > 512")
+	n := mustAppend(t, l, ledger.Entry{Kind: ledger.Pruned, Facts: []ledger.Fact{ledger.Int("minimum", 256),
+		ledger.Int("fork.9.lost_size", 100_000), ledger.Code("fork.9.lost_origin", l.Name())}})
+	mustExec(t, db, fmt.Sprintf("INSERT INTO prunes (entry, minimum) VALUES (%d, 256)", n))
+	mustExec(t, db, "DELETE FROM entries WHERE number <= 256")
+	mustExec(t, db, "DELETE FROM blocks WHERE block < 1")
+	mustExec(t, db, "DELETE FROM marks WHERE block < 1")
+	again, err := ledger.Open(t.Context(), "sqlite:"+path, ledger.Config{Trust: k.Trust(), Pins: []ledger.Pin{pin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, err := again.Append(t.Context(), ledger.Entry{Kind: ledger.Heartbeat}); n != 513 || !errors.Is(err, ledger.ErrBehind) {
+		t.Errorf("entry %d, appended: %v; want ErrBehind", n, err)
+	}
+	if _, err := again.Checkpoint(t.Context(), signing(k, pin)); !errors.Is(err, ledger.ErrBehind) {
+		t.Errorf("signed: %v; want ErrBehind", err)
+	}
+	r := verify(t, again, ledger.Verification{Trust: k.Trust(), Pins: []ledger.Pin{pin}})
+	if r.Complete != ledger.Bad {
+		t.Errorf("complete %s, %v", r.Complete, r.Missing)
+	}
+}
