@@ -1,6 +1,7 @@
 package custody_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -455,16 +456,23 @@ func TestTransferMovesWhatWasSent(t *testing.T) {
 func TestAcknowledgeAll(t *testing.T) {
 	t.Parallel()
 	web, services := twoHosts(t, "sqlite:"+filepath.Join(t.TempDir(), "epitaph.db"))
-	var list []custody.Arrival
 	const n = 300
+	var sent []custody.Operation
 	for i := range n {
 		name := fmt.Sprint(i)
-		id := web.send("transfer_sent", name, name, custody.Operation{Due: web.now.Add(-time.Minute)})
-		content := name
+		sent = append(sent, custody.Operation{Action: "transfer_sent", Path: web.write(name, name), To: "services", Hash: sha256.Sum256([]byte(name)), Size: int64(len(name)), Due: web.now.Add(-time.Minute)})
+	}
+	tracked, err := web.Track(t.Context(), sent...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []custody.Arrival
+	for i := range n {
+		content := fmt.Sprint(i)
 		if i%100 == 7 {
 			content = "other"
 		}
-		list = append(list, custody.Arrival{ID: id, Operation: custody.Operation{Path: services.write(name, content)}})
+		list = append(list, custody.Arrival{ID: tracked[i].ID, Operation: custody.Operation{Path: services.write(fmt.Sprint(i), content)}})
 	}
 	list = append(list, list[0], custody.Arrival{ID: "9999.0", Operation: list[0].Operation}, custody.Arrival{ID: list[1].ID, Operation: custody.Operation{Path: services.write("new", "1")}})
 	before, _, err := web.ledger.Newest(t.Context())
