@@ -156,7 +156,7 @@ func TestContractSQLite(t *testing.T) {
 				}
 				t.Cleanup(func() { s.db.Close() })
 				s.do("CREATE TABLE first (id integer)")
-				s.c = s.connect(rows.Options{})
+				s.c = s.connect(rows.Options{LockTimeout: soon}) // readers wait while a slow disk flushes
 				plug := &plug{}
 				s.c.Rewire(path, plug.open)
 				f := fixture(s)
