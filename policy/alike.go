@@ -92,7 +92,14 @@ func listed(r *Rule, part *Part, other *Rule, q *Part) bool {
 // meet reports that two parts may name one thing, as far as their text tells.
 func (p *Policy) meet(a, b *Part) bool {
 	x, y := p.constant(a), p.constant(b)
-	if x != nil && y != nil && (x.place != y.place || x.bucket != y.bucket && x.bucket != "" && y.bucket != "") {
+	switch {
+	case x == nil || y == nil:
+	case x.place != y.place:
+		return false
+	case x.bucket == y.bucket:
+	case a.Kind == Files:
+		return below(x.bucket, y.bucket) || below(y.bucket, x.bucket)
+	case x.bucket != "" && y.bucket != "":
 		return false
 	}
 	inPath := func(s *spot) bool { return s != nil && a.Kind == Objects && s.bucket == "" }
@@ -114,8 +121,12 @@ func meet(a, b Template) bool {
 	return meetFront(x[0], y[0]) && meetBack(x[len(x)-1], y[len(y)-1])
 }
 
-// spot is where the things of a store are: two stores may be one place.
+// spot is where the things of a store are: two stores may be one place. Of files
+// the bucket is the root directory.
 type spot struct{ place, bucket string }
+
+// below reports a directory in another.
+func below(dir, other string) bool { return strings.HasPrefix(dir, strings.TrimSuffix(other, "/")+"/") }
 
 func (p *Policy) spot(store string) spot {
 	s, ok := p.Store(store)
@@ -124,8 +135,10 @@ func (p *Policy) spot(store string) spot {
 		return spot{}
 	case s.Kind == Objects:
 		return spot{"objects " + s.Options["endpoint"], s.Bucket()}
-	default:
-		return spot{string(s.Kind) + " " + filepath.Clean(s.Target), ""}
+	case filepath.IsAbs(s.Target):
+		return spot{string(s.Kind), filepath.Clean(s.Target)}
+	default: // below the policy's folder, wherever that is
+		return spot{string(s.Kind), filepath.Join("~", s.Target)}
 	}
 }
 
@@ -160,6 +173,8 @@ func (p *Policy) translation(part, q *Part) func(connector.Tuple) (connector.Tup
 				name, _, ok = q.Place(at.bucket)
 				ok = ok && p.spot(name).place == at.place
 			}
+		case part.Kind == Files:
+			text, ok = strings.CutPrefix(at.bucket+"/"+text, other.bucket+"/")
 		case part.Kind == Objects && other.bucket == "":
 			text, ok = at.bucket+"/"+text, other.place == at.place
 		default:

@@ -21,6 +21,10 @@ stores:
   disk: {files: /data}
   again: {files: /data/}
   scratch: {files: /scratch}
+  sub: {files: /data/sub}
+  here: {files: .}
+  below: {files: ./below/}
+  beside: {files: /data/submarine}
   media: {objects: "s3://media-bucket"}
   twin: {objects: "s3://twin-bucket", endpoint: "https://s3.example.org"}
   tracks: {objects: "s3://tracks-bucket/rec"}
@@ -33,7 +37,7 @@ rules:
 		src += fmt.Sprintf("  r%d:\n    retain: 1d\n    rows: %s\n    anchor: {column: at}\n    parts:\n", i, store)
 		for _, p := range strings.Fields(list) {
 			kind := "objects"
-			if s, _, _ := strings.Cut(p, ":"); slices.Contains([]string{"disk", "again", "scratch"}, s) {
+			if s, _, _ := strings.Cut(p, ":"); slices.Contains([]string{"disk", "again", "scratch", "sub", "beside", "here", "below"}, s) {
 				kind = "files"
 			}
 			src += fmt.Sprintf("      - %s: \"%s\"\n", kind, p)
@@ -90,6 +94,12 @@ func TestOneThingInOtherWords(t *testing.T) {
 		{"two values, not alike", "app.a disk:{path}\napp.b disk:{folder}/{file}", "d/n", "parts[0] which values made a name cannot be told from it"},
 		{"two values into one", "app.a disk:{dir}/{name}\napp.b disk:{path}", "d n", "b.path=d/n"},
 		{"one directory under two names", "app.a disk:{path}\napp.b again:{file}", "p", "b.file=p"},
+		{"a directory in another", "app.a disk:{path}\napp.b sub:{file}", "sub/p", "b.file=p"},
+		{"a directory around another", "app.a sub:{file}.mp3\napp.b disk:{path}", "p", "b.path=sub/p.mp3"},
+		{"outside of the directory in another", "app.a disk:{path}\napp.b sub:{file}", "p", ""},
+		{"a directory of a longer name", "app.a disk:{path}\napp.b beside:{file}", "sub/p", ""},
+		{"beside a directory", "app.a sub:{path}\napp.b beside:{file}", "p", ""},
+		{"the policy's own folder", "app.a below:{path}\napp.b here:{file}", "p", "b.file=below/p"},
 		{"another directory", "app.a disk:{path}\napp.b scratch:{file}", "p", ""},
 		{"a tree elsewhere", "app.a disk:x/{id}/\napp.b disk:y/{path}", "7", ""},
 		{"two trees", "app.a disk:{id}/\napp.b disk:{run}/", "7", "b.run=7"},
