@@ -161,7 +161,9 @@ func historyLine(p *printer, r *custody.Record, name string) string {
 	if !r.Due.IsZero() {
 		words = append(words, "due "+instant(r.Due))
 	}
-	if r.Kind != custody.Sent && r.Kind != custody.Started && r.Kind != custody.Failed && !(r.Seen == connector.Present && r.Kind != custody.Deleted) {
+	if r.Stage == "reserved" && r.Seen == connector.Gone { // it was looked for, and is to come
+		words = append(words, "not there yet")
+	} else if r.Kind != custody.Sent && r.Kind != custody.Started && r.Kind != custody.Failed && !(r.Seen == connector.Present && r.Kind != custody.Deleted) {
 		words = append(words, "seen "+r.Seen.String())
 	} else if r.Kind == custody.Deleted && r.Seen != connector.Gone {
 		words = append(words, p.red("seen "+r.Seen.String()))
