@@ -105,3 +105,30 @@ func TestNamedInOtherWords(t *testing.T) {
 		}
 	})
 }
+
+// A key that is a number or UUID is found by its index, and a name that holds
+// something else is no error.
+func TestNamedByKey(t *testing.T) {
+	t.Parallel()
+	s := open(t, "postgres")
+	for typ, key := range map[string]string{"uuid": "0a0a0a0a-0000-4000-8000-00000000000a", "smallint": "32767", "integer": "-7", "bigint": "9223372036854775807", "varchar(40)": "a"} {
+		s.do("CREATE TABLE root (id integer PRIMARY KEY, created_at "+s.stamp()+", name text)", "CREATE INDEX ix_at ON root (created_at)", "CREATE TABLE other (id "+typ+" PRIMARY KEY)",
+			"INSERT INTO other VALUES ('"+key+"')",
+			fmt.Sprintf("INSERT INTO root VALUES (1, %s, '%s.mp3'), (2, %s, '99999999999999999999.mp3'), (3, %s, '%s.mp3'), (4, %s, '+7.mp3')", due, key, due, due, strings.ToUpper(key)+"0", due))
+		q := query("root")
+		q.Wants = []connector.Want{{Refs: []connector.Ref{{Column: "name"}}, Also: []connector.Also{{Refs: []connector.Ref{{Table: "other", Column: "id"}},
+			Of: func(t connector.Tuple) (connector.Tuple, bool) {
+				id, ok := strings.CutSuffix(t[0], ".mp3")
+				return connector.Tuple{id}, ok
+			}}}}}
+		if got := faults(s.check(q)); len(got) > 0 {
+			t.Fatalf("%s: faults %q", typ, got)
+		}
+		cl, rs := s.c.Claim(s.ctx(), q, s.scan(q))
+		if got := fmt.Sprint(reasons(rs)); len(rs) != 4 || strings.Count(got, "present ELIGIBLE") != 4 || !isKept(rs[0]) || isKept(rs[1]) || isKept(rs[2]) || isKept(rs[3]) {
+			t.Errorf("%s: %s, kept %v", typ, got, rs)
+		}
+		cl.Release()
+		s.do("DROP TABLE other", "DROP TABLE root")
+	}
+}

@@ -2,7 +2,9 @@ package rows
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 
 	"github.com/epitaph/epitaph/connector"
 )
@@ -217,8 +219,13 @@ func (b *binding) alsoLook(cat *catalog, subject string, w *want, q connector.Al
 		}
 		l.from, l.seats = quoteTable(b.d, t)+" AS r", []seat{{t, "r"}}
 		expr := of(b.d, "r", []*column{c})[0]
-		// A value that was made of others need not be one of the column's type.
-		l.by = append(l.by, place{c, expr, &column{}})
+		by := place{c, expr, &column{}} // a value that was made of others need not be one of the column's type
+		if _, strict := b.d.(postgresDialect); strict && !r.Each && len(r.Path) == 0 {
+			if ok := spelling(c.typ); ok != nil { // one that is can be compared by an index
+				by.like, l.of = c, onlySpelled(l.of, len(l.refs), ok)
+			}
+		}
+		l.by = append(l.by, by)
 		l.refs = append(l.refs, ref{at: len(l.exprs), each: r.Each, path: r.Path})
 		l.exprs = append(l.exprs, b.d.readText(expr, c))
 	}
@@ -227,4 +234,31 @@ func (b *binding) alsoLook(cat *catalog, subject string, w *want, q connector.Al
 	}
 	b.lookWarning(subject, &l)
 	w.looks = append(w.looks, l)
+}
+
+// spelling reports the texts that PostgreSQL reads as values of the type and gives
+// again as they were; nil for types of which that is not known.
+func spelling(typ string) func(string) bool {
+	bits := map[string]int{"smallint": 16, "integer": 32, "bigint": 64}[typ]
+	switch {
+	case typ == "uuid":
+		return uuid.MatchString
+	case bits > 0:
+		return func(s string) bool {
+			n, err := strconv.ParseInt(s, 10, bits)
+			return err == nil && strconv.FormatInt(n, 10) == s
+		}
+	}
+	return nil
+}
+
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// onlySpelled passes on the tuples whose ith value a column can hold. No row has
+// another, and PostgreSQL would refuse to compare it.
+func onlySpelled(of func(connector.Tuple) (connector.Tuple, bool), i int, ok func(string) bool) func(connector.Tuple) (connector.Tuple, bool) {
+	return func(t connector.Tuple) (connector.Tuple, bool) {
+		t, can := of(t)
+		return t, can && i < len(t) && ok(t[i])
+	}
 }
