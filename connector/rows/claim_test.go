@@ -254,6 +254,28 @@ func TestRoleThatMayNotLock(t *testing.T) {
 	s.wantCount("SELECT count(*) FROM transcripts", 2)
 }
 
+// MariaDB asks for no more than the pages tell: to select and to delete.
+func TestRoleThatMayDeleteOnMariaDB(t *testing.T) {
+	t.Parallel()
+	s := open(t, "mariadb")
+	q := s.recorder(4)
+	user := "deleter_" + s.word("SELECT LEFT(MD5(DATABASE()), 12)")
+	s.do("CREATE USER "+user+"@localhost IDENTIFIED BY 'p'", "GRANT SELECT, DELETE ON "+s.word("SELECT DATABASE()")+".* TO "+user+"@localhost")
+	t.Cleanup(func() { s.do("DROP USER " + user + "@localhost") })
+	s.dsn = strings.Replace(s.dsn, "root@", user+":p@", 1)
+	s.c = s.connect(rows.Options{})
+	for _, f := range s.check(q) {
+		if strings.Contains(f.Text, "may not") {
+			t.Errorf("Check: %s", f.Text)
+		}
+	}
+	rs, _ := s.purge(q, s.scan(q))
+	if d := cmp.Diff([]string{"present ELIGIBLE", "present ELIGIBLE"}, reasons(rs)); d != "" {
+		t.Errorf("claim (-want +got):\n%s", d)
+	}
+	s.wantCount("SELECT count(*) FROM transcripts", 2)
+}
+
 func TestReadOnlyConnectorCannotDelete(t *testing.T) {
 	t.Parallel()
 	on(t, func(s *store) {
