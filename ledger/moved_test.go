@@ -45,3 +45,37 @@ func TestFileReplacedWhileOpen(t *testing.T) {
 		}
 	}
 }
+
+// A ledger that anybody could read, as a backup is that was put back, is closed to
+// others when it is opened for writing. Seen to fail without that: it stayed so, with
+// the names of what was purged in it.
+func TestFileIsClosedToOthers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	for _, tt := range []struct{ mode, want os.FileMode }{{0o644, 0o600}, {0o660, 0o660}} {
+		l, err := ledger.Open(t.Context(), "sqlite:"+path, ledger.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		if l, err = ledger.Open(t.Context(), "sqlite:"+path, ledger.Config{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Append(t.Context(), ledger.Entry{Kind: ledger.RunStarted, Run: "20260101T000000Z-000000000000"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if info, err := os.Stat(path + suffix); err != nil || info.Mode().Perm() != tt.want {
+				t.Errorf("%s after %o: %v, %v", suffix, tt.mode, info.Mode(), err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

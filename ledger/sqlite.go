@@ -102,13 +102,21 @@ func isBlank(ctx context.Context, db *sql.DB) bool {
 }
 
 // create makes the file where there is none, so that its mode is right from the
-// first byte on; SQLite gives -wal and -shm the mode of the file.
+// first byte on; SQLite gives -wal and -shm the mode of the file. One that anybody may
+// read, such as a backup that was put back, is closed to all but its owner, where
+// that is we: it holds the names of what was purged.
 func (s *sqlite) create() error {
 	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return pathless(err)
 	}
-	return f.Close()
+	defer f.Close()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if info, err := os.Stat(s.path + suffix); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
+			_ = os.Chmod(s.path+suffix, info.Mode().Perm()&^0o077) // fails where it is another's
+		}
+	}
+	return nil
 }
 
 func closeDB(db *sql.DB) error {
