@@ -254,7 +254,7 @@ func cannotOpen(err error, toRead bool) *problem {
 	if errors.As(err, &state) {
 		code = state.SQLState()
 	}
-	const making = "epitaph init makes one, and so does the first purge; or mend the line ledger: in the policy"
+	const making = "epitaph init makes one, and so does the first purge or epitaph track; or mend the line ledger: in the policy"
 	switch {
 	case code == "3D000":
 		hint = "make it (createdb), or mend the line ledger: in the policy; the tables in it are made by epitaph init, key new and purge"
