@@ -6,8 +6,8 @@
 // A query is resolved against the live catalog each time it is checked or
 // scanned, and identifiers are always quoted from there; values are always
 // parameters. A scan reads chunks by key, never by OFFSET, each in a read-only
-// transaction of its own, and never holds more than a chunk. Where an index
-// leads by the anchor, items come in the order of anchor and primary key, the
+// transaction of its own, one chunk ahead of what it yields, and holds no more
+// than these two. Where an index leads by the anchor, items come in the order of anchor and primary key, the
 // undated ones last; otherwise in the order of the primary key. So they do on
 // SQLite where that is the INTEGER PRIMARY KEY, by which rows lie in the file,
 // and a tenth of the table or more is due: batches then touch few pages each.

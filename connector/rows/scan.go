@@ -221,35 +221,67 @@ func (c *Connector) survey(ctx context.Context, b *binding, s *connector.Survey)
 	return nil
 }
 
-// walk yields the items of one pass; false ends the scan.
+// ahead is a chunk that was read while the one before it was dealt with.
+type ahead struct {
+	due   []*row
+	end   *row // the last row that was read
+	n     int  // rows that were read
+	err   error
+	panic any
+}
+
+// walk yields the items of one pass; false ends the scan. While the items of a
+// chunk are yielded, the database reads the next.
 func (c *Connector) walk(ctx context.Context, b *binding, p pass, yield func(connector.Item, error) bool) bool {
-	var last *row
-	for {
-		var rows []*row
-		var n int
-		err := ctx.Err()
-		if err == nil {
-			err = c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
-				rows, last, n, err = b.chunk(ctx, conn, p, last, c.o.Chunk)
-				if err != nil || p.keyless {
-					return err
-				}
-				return b.fill(ctx, conn, rows)
-			})
+	ctx, cancel := context.WithCancel(ctx)
+	var next chan ahead
+	fetch := func(last *row) {
+		next = make(chan ahead, 1)
+		go func(to chan<- ahead) { to <- c.chunkAhead(ctx, b, p, last) }(next)
+	}
+	defer func() {
+		cancel()
+		if next != nil {
+			<-next // so that nothing is read any more when the scan has ended
 		}
-		if err != nil {
-			yield(connector.Item{}, fmt.Errorf("scan collection: %w", b.refused(err)))
+	}()
+	for fetch(nil); ; {
+		r := <-next
+		next = nil
+		if r.panic != nil {
+			panic(r.panic)
+		}
+		if r.err != nil {
+			yield(connector.Item{}, fmt.Errorf("scan collection: %w", b.refused(r.err)))
 			return false
 		}
-		for _, r := range rows {
-			if !yield(b.item(r), nil) {
+		if r.n == c.o.Chunk {
+			fetch(r.end)
+		}
+		for _, x := range r.due {
+			if !yield(b.item(x), nil) {
 				return false
 			}
 		}
-		if n < c.o.Chunk {
+		if next == nil {
 			return true
 		}
 	}
+}
+
+// chunkAhead reads one chunk with all that its rows name.
+func (c *Connector) chunkAhead(ctx context.Context, b *binding, p pass, last *row) (r ahead) {
+	defer func() { r.panic = recover() }() // for the goroutine that asked
+	if r.err = ctx.Err(); r.err != nil {
+		return r
+	}
+	r.err = c.read(ctx, func(ctx context.Context, conn *sql.Conn) (err error) {
+		if r.due, r.end, r.n, err = b.chunk(ctx, conn, p, last, c.o.Chunk); err != nil || p.keyless {
+			return err
+		}
+		return b.fill(ctx, conn, r.due)
+	})
+	return r
 }
 
 // chunk reads up to limit rows after last. It returns those that are due or
