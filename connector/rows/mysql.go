@@ -382,9 +382,16 @@ func (d mysqlDialect) hold(ctx context.Context, c *sql.Conn, names []string) err
 		locks[i] = "epitaph:" + hex.EncodeToString(h[:16])
 	}
 	slices.Sort(locks)
-	for _, l := range slices.Compact(locks) {
+	for some := range slices.Chunk(slices.Compact(locks), 100) {
+		s := newStmt(d, "SELECT ")
+		for i, l := range some {
+			if i > 0 {
+				s.add(" AND ") // which is read from the left, and no further than to a lock that is not given
+			}
+			s.add("GET_LOCK(CONCAT(", s.arg(l), ", LEFT(MD5(DATABASE()), 16)), 10)")
+		}
 		got := false
-		err := newStmt(d, "SELECT GET_LOCK(CONCAT(?, LEFT(MD5(DATABASE()), 16)), 10)").with(l).each(ctx, c, 1, func(v []any) error {
+		err := s.each(ctx, c, 1, func(v []any) error {
 			got = isTrue(v[0])
 			return nil
 		})
