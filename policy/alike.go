@@ -17,11 +17,12 @@ import (
 
 // also fills in Want.Also of every part.
 func (p *Policy) also() {
+	spelled := map[*Part]string{}
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		for j := range r.Parts {
 			part := &r.Parts[j]
-			p.others(r, part, func(other *Rule, q *Part) {
+			p.others(r, part, spelled, func(other *Rule, q *Part) {
 				if of := p.translation(part, q); of != nil && p.sameRows(r, other) && oneTable(other, q) {
 					part.Want.Also = append(part.Want.Also, connector.Also{Refs: fullRefs(other, q), Of: of})
 				}
@@ -31,27 +32,33 @@ func (p *Policy) also() {
 }
 
 // others calls f for every part that may name what this one does, but for those
-// that do so by the same columns, or by columns in its referenced_by.
-func (p *Policy) others(r *Rule, part *Part, f func(*Rule, *Part)) {
-	type words struct{ store, path, refs string }
-	wordsOf := func(r *Rule, q *Part) words {
-		var refs []string
-		for _, ref := range fullRefs(r, q) {
-			refs = append(refs, refString(ref))
+// that do so by the same columns, or by columns in its referenced_by. spelled keeps
+// the words of the parts from one call to the next.
+func (p *Policy) others(r *Rule, part *Part, spelled map[*Part]string, f func(*Rule, *Part)) {
+	words := func(r *Rule, q *Part) string {
+		w, ok := spelled[q]
+		if !ok {
+			list := slices.Concat(q.Store.Literals, []string{"\x01"}, q.Path.Literals)
+			for _, ref := range fullRefs(r, q) {
+				list = append(list, refString(ref))
+			}
+			w = strings.Join(list, "\x00")
+			spelled[q] = w
 		}
-		return words{strings.Join(q.Store.Literals, "\x00"), strings.Join(q.Path.Literals, "\x00"), strings.Join(refs, "\x00")}
+		return w
 	}
-	seen := map[words]bool{wordsOf(r, part): true}
+	seen := map[string]bool{words(r, part): true}
 	for i := range p.Rules {
 		other := &p.Rules[i]
 		for j := range other.Parts {
 			q := &other.Parts[j]
-			w := wordsOf(other, q)
-			if seen[w] || q.Kind != part.Kind || q.Tree != part.Tree || !p.meet(part, q) || p.sameRows(r, other) && listed(r, part, other, q) {
+			if q.Kind != part.Kind || q.Tree != part.Tree || !p.meet(part, q) || p.sameRows(r, other) && listed(r, part, other, q) {
 				continue
 			}
-			seen[w] = true
-			f(other, q)
+			if w := words(other, q); !seen[w] {
+				seen[w] = true
+				f(other, q)
+			}
 		}
 	}
 }
@@ -213,9 +220,10 @@ func (p *Policy) Unguarded(r *Rule) (found []connector.Finding) {
 	warn := func(subject, text, hint string) {
 		found = append(found, connector.Finding{Severity: connector.Warning, Subject: subject, Text: text, Hint: hint})
 	}
+	spelled := map[*Part]string{}
 	for j := range r.Parts {
 		part, subject := &r.Parts[j], fmt.Sprintf("parts[%d]", j)
-		p.others(r, part, func(other *Rule, q *Part) {
+		p.others(r, part, spelled, func(other *Rule, q *Part) {
 			text := fmt.Sprintf("rows that the part %s of the rule %s names by may have the same things, and are not looked at", q, other.Name)
 			switch {
 			case !p.sameRows(r, other):

@@ -179,3 +179,27 @@ rules:
 		}
 	}
 }
+
+// Each part is held against every other, so that their number has a bound: a file
+// of a megabyte would keep a machine busy for hours.
+func TestTooManyParts(t *testing.T) {
+	policyOf := func(n int) []byte {
+		var b strings.Builder
+		b.WriteString("version: 1\nstores: {app: {rows: \"sqlite:app.db\"}, disk: {files: /data}}\nrules:\n  one:\n    retain: 1d\n    rows: app.a\n    anchor: {column: at}\n    parts:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "      - files: \"disk:{c%d}\"\n", i)
+		}
+		return []byte(b.String())
+	}
+	p, err := policy.Parse("epitaph.yaml", policyOf(300), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(p.Rules[0].Parts[7].Want.Also); got != 299 {
+		t.Errorf("a part is held against %d others, want 299", got)
+	}
+	_, err = policy.Parse("epitaph.yaml", policyOf(12000), nil)
+	if err == nil || strings.Count(err.Error(), "the policy has too many parts") != 1 || !strings.Contains(err.Error(), "epitaph.yaml:309:") {
+		t.Errorf("12000 parts: %.300v", err)
+	}
+}

@@ -15,7 +15,8 @@ type parser struct {
 	*reader
 	policy *Policy
 	// off says what switched the whole policy off, "" when it is on.
-	off string
+	off    string
+	parted int // parts of files and objects that were read
 }
 
 // Parse reads a policy. name is the file's name for messages, vars answers for

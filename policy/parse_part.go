@@ -9,6 +9,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
+// maxParts is how many parts of files and objects a policy may have.
+const maxParts = 300
+
 // The keys of a part, by kind.
 var partKeys = map[StoreKind][]string{
 	Rows:    {"rows", "kind", "on", "where", "referenced_by"},
@@ -78,6 +81,12 @@ func (p *parser) part(n *yaml.Node, r *Rule, seen map[string]bool) {
 		return
 	}
 	seen[id] = true
+	if p.parted++; p.parted > maxParts {
+		if p.parted == maxParts+1 {
+			p.add(pos(n), "the policy has too many parts", fmt.Sprintf("a policy has at most %d parts of files and objects, as each is held against every other", maxParts))
+		}
+		return
+	}
 	r.place(fmt.Sprintf("parts[%d]", len(r.Parts)), part.Pos)
 	r.Parts = append(r.Parts, part)
 }
