@@ -306,7 +306,10 @@ when it was stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
-			var err error
+			err := filled(cmd.Flags(), "older")
+			if err != nil {
+				return err
+			}
 			if older != "" {
 				if o.Older, err = parseSpan("--older", older, a.env.Now()); err != nil {
 					return err

@@ -39,6 +39,9 @@ parts in that store. Plans are made and shown all the same.`,
 		Example: "  epitaph pause --for 2h\n  epitaph pause --store app\n  epitaph pause --resume",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := filled(cmd.Flags(), "store"); err != nil {
+				return err
+			}
 			return a.runPause(f, cmd.Flags().Changed("for"))
 		},
 	}

@@ -44,6 +44,9 @@ readable by its owner only. Status: 1 when a store, or a part of an item, could 
 		RunE: func(cmd *cobra.Command, rules []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
+			if err := filled(cmd.Flags(), "as-of", "out"); err != nil {
+				return err
+			}
 			return a.runPlan(ctx, f, rules)
 		},
 	}

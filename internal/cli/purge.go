@@ -75,6 +75,9 @@ func (f *purgeFlags) options(rules []string, fl *pflag.FlagSet) (epitaph.PurgeOp
 	if fl.Changed("retain") {
 		o.Retain = &f.retain
 	}
+	if err := filled(fl, "plan"); err != nil {
+		return o, err
+	}
 	if f.plan != "" && (len(rules) > 0 || o.Retain != nil) {
 		return o, usage("--plan says what to do; rules and --retain cannot be given with it", "name them when you make the plan: epitaph plan --retain 7d --out FILE RULE")
 	}

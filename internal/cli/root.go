@@ -133,6 +133,18 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return usage(fmt.Sprintf("%s takes no argument, got %q", cmd.CommandPath(), args[0]), "see "+cmd.CommandPath()+" --help")
 }
 
+// filled refuses flags of these names that were given and are empty, such as by a
+// variable of a shell that is not set: left out, they would mean more than what was
+// asked for, and with some commands more would go.
+func filled(fl *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if f := fl.Lookup(name); f != nil && f.Changed && (f.Value.String() == "" || f.Value.String() == "[]") {
+			return usage("--"+name+" is empty", "say what is meant, or leave the flag out")
+		}
+	}
+	return nil
+}
+
 func unknownCommand(root *cobra.Command, name string) error {
 	var names []string
 	for _, c := range root.Commands() {

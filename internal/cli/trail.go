@@ -40,8 +40,8 @@ Actions: ` + actionList() + `.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
-			if cmd.Flags().Changed("object") && f.object == "" {
-				return usage("--object is empty", "name the object: --object KIND:ID")
+			if err := filled(cmd.Flags(), "run", "rule", "action", "item", "store", "actor", "host", "scope", "file", "object", "since", "until"); err != nil {
+				return err
 			}
 			if a.ofFiles(&f) {
 				return a.runHistory(ctx, f)

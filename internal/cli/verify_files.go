@@ -72,6 +72,9 @@ file or row was not checked.`,
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
 			f.given = cmd.Flags().Changed
+			if err := filled(cmd.Flags(), "scope", "sample"); err != nil {
+				return err
+			}
 			return a.runVerifyFiles(ctx, &f)
 		},
 	}
