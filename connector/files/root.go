@@ -15,10 +15,11 @@ type rootError struct{ err error }
 func (e *rootError) Error() string { return "verify root: " + e.err.Error() }
 func (e *rootError) Unwrap() error { return e.err }
 
+// Why nothing is known of what lies below a root that is there.
 var (
-	errReplaced = errors.New("another directory stands where the root was")
-	errNoMount  = errors.New("the root is not a mount point")
-	errNoMarker = errors.New("the marker file is not there")
+	ErrReplaced = errors.New("another directory stands where the root was")
+	ErrNoMount  = errors.New("the root is not a mount point")
+	ErrNoMarker = errors.New("the marker file is not there")
 )
 
 // root is the verified root, held for one batch.
@@ -97,17 +98,17 @@ func (c *Connector) verifyHandle(fd int, st *unix.Statx_t) error {
 		return e
 	}
 	if c.pinned && (device(st) != c.dev || st.Ino != c.ino) {
-		return errReplaced
+		return ErrReplaced
 	}
 	if c.o.Mount && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
-		return errNoMount
+		return ErrNoMount
 	}
 	if c.o.Marker != "" {
 		var m unix.Statx_t
 		if e := statx(fd, terminated(nil, c.o.Marker), 0, &m); e != 0 && !absent(e) {
 			return e
 		} else if e != 0 || !isType(&m, unix.S_IFREG) {
-			return errNoMarker
+			return ErrNoMarker
 		}
 	}
 	return nil
@@ -124,7 +125,7 @@ func (r *root) still() error {
 	}
 	defer unix.Close(fd)
 	if st.Mnt_id != r.mount {
-		return &rootError{errReplaced}
+		return &rootError{ErrReplaced}
 	}
 	return nil
 }

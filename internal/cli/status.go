@@ -14,6 +14,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/epitaph/epitaph"
+	"github.com/epitaph/epitaph/connector/files"
 	"github.com/epitaph/epitaph/ledger"
 	"github.com/epitaph/epitaph/plan"
 	"github.com/epitaph/epitaph/policy"
@@ -229,6 +230,11 @@ func knownCause(err error) string {
 	var lite *sqlite.Error
 	if errors.As(err, &lite) && sqliteCause(lite.Code()) != "" {
 		return sqliteCause(lite.Code())
+	}
+	for _, e := range []error{files.ErrReplaced, files.ErrNoMount, files.ErrNoMarker} {
+		if errors.Is(err, e) {
+			return e.Error()
+		}
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
