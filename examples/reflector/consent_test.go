@@ -184,6 +184,26 @@ func TestConsentOfASharedRecording(t *testing.T) {
 	b.inBucket(true, b.platform, "c/needed.mp4")
 }
 
+// The object of one recording is a track of another: both say that it is gone, in
+// one run. Where one is of a meeting with consent, neither does.
+func TestConsentOfAnObjectThatIsATrackToo(t *testing.T) {
+	b := newBed(t)
+	one, _, _ := b.denied("c/both.mp4", nil, nil)
+	two, _, _ := b.denied("c/second.mp4", []string{"c/both.mp4", "c/track.webm"}, nil)
+	b.figures(b.consent(0, "--batch", "1"), "Transcripts set", 2, "Objects deleted", 3, "Errors", 0)
+	b.flagged(true, one, two)
+	b.inBucket(false, b.platform, "c/both.mp4", "c/second.mp4", "c/track.webm")
+
+	denied, _, _ := b.denied("c/needed.mp4", nil, nil)
+	ok := b.meeting("")
+	b.exec("UPDATE meeting_consent SET consent_given = true WHERE meeting_id = $1", ok)
+	rec := b.recording(3*day, ok, "c/theirs.mp4", []string{"c/needed.mp4"})
+	other := b.transcript(transcript{age: 2 * day, meeting: ok, recording: rec})
+	b.figures(b.consent(0), "Transcripts set", 0, "Objects deleted", 0, "Kept", 1, "Errors", 0)
+	b.flagged(false, denied, other)
+	b.inBucket(true, b.platform, "c/needed.mp4", "c/theirs.mp4")
+}
+
 // What the database would not let be set is refused before any audio is touched.
 func TestConsentThatCannotBeRecorded(t *testing.T) {
 	b := newBed(t)
