@@ -3,9 +3,11 @@ package cli_test
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +26,10 @@ import (
 // The test binary is the program too: scripts and tests run it as a process of
 // its own, with real files, databases, signals and statuses.
 func TestMain(m *testing.M) {
+	// They wait for programs, servers and clocks more than they compute.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	testscript.Main(testserver.Wrap(m), map[string]func(){
 		"epitaph":    func() { os.Exit(cli.Main()) },
 		"nokeyring":  withoutKeyring,
