@@ -30,6 +30,8 @@ type dialect interface {
 	// one of the texts, jsonIn that the array at path in expr may hold one of
 	// them; jsonIn reports false when this has to be found out by reading.
 	keyIn(s *stmt, exprs []string, cols []*column, keys []key)
+	// keyRead is keyIn for a statement that locks nothing.
+	keyRead(s *stmt, exprs []string, cols []*column, keys []key)
 	textIn(s *stmt, expr string, c, like *column, texts []string)
 	jsonIn(s *stmt, expr string, c *column, path []string, texts []string) bool
 	// after adds the condition that exprs come after the parameters.

@@ -74,6 +74,10 @@ func (d postgresDialect) same(s *stmt, expr string, c *column, arg any) {
 	s.add(expr, " = ", d.bind(c, s.arg(arg)))
 }
 
+func (d postgresDialect) keyRead(s *stmt, exprs []string, cols []*column, keys []key) {
+	d.keyIn(s, exprs, cols, keys)
+}
+
 func (d postgresDialect) keyIn(s *stmt, exprs []string, cols []*column, keys []key) {
 	lists := make([]string, len(cols))
 	for i, c := range cols {

@@ -125,7 +125,7 @@ func (c *Connector) prints(ctx context.Context, q querier, t *table, keys []key)
 		s.add(", ", c.d.readText(e, t.columns[i]))
 	}
 	s.add(" FROM ", name, " WHERE ")
-	c.d.keyIn(s, pk, t.pk, keys)
+	c.d.keyRead(s, pk, t.pk, keys)
 	err := s.each(ctx, q, len(pk)+len(cols), func(v []any) error {
 		k, ok := takeKey(v[:len(pk)])
 		if !ok {
@@ -153,7 +153,7 @@ func (c *Connector) present(ctx context.Context, q querier, t *table, keys []key
 	name := quoteTable(c.d, t)
 	pk := of(c.d, name, t.pk)
 	s := newStmt(c.d, "SELECT ", keyList(c.d, pk, t.pk), " FROM ", name, " WHERE ")
-	c.d.keyIn(s, pk, t.pk, keys)
+	c.d.keyRead(s, pk, t.pk, keys)
 	err := s.each(ctx, q, len(t.pk), func(v []any) error {
 		if k, ok := takeKey(v); ok {
 			there[locator(t, k, typed(c.d))] = true

@@ -84,6 +84,10 @@ func (sqliteDialect) same(s *stmt, expr string, _ *column, arg any) {
 	s.add(expr, " = ", s.arg(arg))
 }
 
+func (d sqliteDialect) keyRead(s *stmt, exprs []string, cols []*column, keys []key) {
+	d.keyIn(s, exprs, cols, keys)
+}
+
 func (sqliteDialect) keyIn(s *stmt, exprs []string, _ []*column, keys []key) {
 	list, plain := jsonKeys(keys)
 	if len(exprs) == 1 {

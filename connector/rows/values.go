@@ -90,7 +90,7 @@ func (b *binding) wantStmt(w *want, keys []key) *stmt {
 		s.add(", ", b.d.readText(e, w.reads[i]))
 	}
 	s.add(" FROM ", from, " WHERE ")
-	b.d.keyIn(s, id, b.root.pk, keys)
+	b.d.keyRead(s, id, b.root.pk, keys)
 	return s
 }
 
