@@ -108,7 +108,7 @@ func TestSubsetLooksAgainAtWhatItKept(t *testing.T) {
 // waitForLock waits until a session waits for an advisory lock.
 func (s *store) waitForLock() {
 	s.Helper()
-	for deadline := time.Now().Add(soon); s.count("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(soon); s.count("SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()") == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.Fatal("nobody waits for the lock on the name")
 		}

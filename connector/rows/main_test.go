@@ -3,9 +3,12 @@ package rows_test
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +22,13 @@ import (
 	"github.com/epitaph/epitaph/internal/testserver"
 )
 
-func TestMain(m *testing.M) { testserver.Main(m) }
+func TestMain(m *testing.M) {
+	// They wait for servers, locks and clocks more than they compute.
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	testserver.Main(m)
+}
 
 // store is a real database with a connector on it and a second way in.
 type store struct {
