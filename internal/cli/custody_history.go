@@ -71,7 +71,7 @@ func (a *app) runHistory(ctx context.Context, f trailFlags) error {
 			return usage(fmt.Sprintf("--action: %q is no action of a tracked file", n), nearestHint(n, v.Nearest(n), "", "the actions are listed by: epitaph track --list"))
 		}
 	}
-	if f.run+f.rule+f.store+f.item+f.actor+f.host != "" || f.items || f.follow || f.csv || f.stats || f.limit != 0 {
+	if f.run+f.rule+f.store+f.item+f.actor+f.host != "" || f.items || f.follow || f.csv || f.jsonl || f.stats || f.limit != 0 {
 		return usage("the history of tracked files takes --object, --action, --scope, --file, --since and --until only", "leave the others out")
 	}
 	now := a.env.Now()

@@ -29,11 +29,11 @@ type following struct {
 	unwritable bool
 }
 
-// follow shows the last entries, and then each one when it is there. A server that
-// goes away is waited for.
-func (a *app) follow(ctx context.Context, l *ledger.Ledger, o report.Options) error {
+// follow shows the last entries, and then each one when it is there, each as one
+// object of JSON or for people. A server that goes away is waited for.
+func (a *app) follow(ctx context.Context, l *ledger.Ledger, o report.Options, objects bool) error {
 	f := &following{ledger: l, o: o, write: a.trailText}
-	if a.global.json {
+	if objects {
 		f.write = func(lines iter.Seq2[report.Line, error]) (int, error) { return report.JSONLines(a.env.Stdout, lines) }
 	}
 	pause, lost := followEvery, false

@@ -20,7 +20,7 @@ type trailFlags struct {
 	actor, host, scope, file, object             string
 	actions                                      []string
 	limit                                        int
-	items, follow, csv, stats                    bool
+	items, follow, csv, jsonl, stats             bool
 }
 
 func (a *app) trailCommand() *cobra.Command {
@@ -35,7 +35,7 @@ in UTC. With --follow and --json each entry is an object on a line of its own; a
 server that goes away is waited for, and no entry is skipped or shown twice.
 
 Actions: ` + actionList() + `.`,
-		Example: "  epitaph trail --since 7d\n  epitaph trail --item 4711            # what became of record 4711?\n  epitaph trail --file '*.wav' --actor anna --csv\n  epitaph trail --follow --json",
+		Example: "  epitaph trail --since 7d\n  epitaph trail --item 4711            # what became of record 4711?\n  epitaph trail --file '*.wav' --actor anna --csv\n  epitaph trail --follow --jsonl",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
@@ -67,6 +67,7 @@ Actions: ` + actionList() + `.`,
 	fl.BoolVar(&f.items, "items", false, "name every item and part, by path and key")
 	fl.BoolVarP(&f.follow, "follow", "f", false, "go on with what is written from now on, until interrupted; begins with the last 10")
 	fl.BoolVar(&f.csv, "csv", false, "a table, as comma-separated values")
+	fl.BoolVar(&f.jsonl, "jsonl", false, "one JSON object for each entry, each on a line of its own")
 	fl.BoolVar(&f.stats, "stats", false, "sums instead of entries")
 	return cmd
 }
@@ -115,7 +116,7 @@ func (a *app) runTrail(ctx context.Context, f trailFlags) error {
 	case f.stats:
 		return a.trailStats(ctx, l, o)
 	case f.follow:
-		return a.follow(ctx, l, o)
+		return a.follow(ctx, l, o, f.jsonl || a.global.json)
 	}
 	lines := report.Trail(ctx, l, o)
 	if f.limit > 0 {
@@ -126,7 +127,10 @@ func (a *app) runTrail(ctx context.Context, f trailFlags) error {
 		return err
 	}
 	write := a.trailText
-	if f.csv {
+	switch {
+	case f.jsonl:
+		write = func(lines iter.Seq2[report.Line, error]) (int, error) { return report.JSONLines(a.env.Stdout, lines) }
+	case f.csv:
 		write = func(lines iter.Seq2[report.Line, error]) (int, error) { return report.CSV(a.env.Stdout, lines) }
 	}
 	n, err := write(lines)
@@ -152,9 +156,12 @@ func (f *trailFlags) agree(json bool) error {
 		what, reply string
 	}{
 		{f.csv && json, "--csv and --json", "choose one form"},
+		{f.jsonl && json, "--jsonl and --json", "choose one form"},
+		{f.jsonl && f.csv, "--jsonl and --csv", "choose one form"},
+		{f.stats && f.jsonl, "--stats and --jsonl", "the sums come as text or --json"},
 		{f.stats && f.csv, "--stats and --csv", "the sums come as text or --json"},
 		{f.follow && f.stats, "--follow and --stats", "choose one"},
-		{f.follow && f.csv, "--follow and --csv", "follow with --json instead"},
+		{f.follow && f.csv, "--follow and --csv", "follow with --jsonl instead"},
 		{f.follow && f.until != "", "--follow and --until", "what is written from now on is after any such instant"},
 		{f.stats && f.limit > 0, "--stats and --limit", "bound them with --since and --until"},
 	} {
