@@ -42,6 +42,9 @@ func (p *Policy) others(r *Rule, part *Part, spelled map[*Part]string, f func(*R
 			for _, ref := range fullRefs(r, q) {
 				list = append(list, refString(ref))
 			}
+			if s, ok := p.Store(r.Store); ok {
+				list = append(list, s.Target) // two databases may have a table of one name
+			}
 			w = strings.Join(list, "\x00")
 			spelled[q] = w
 		}
@@ -85,10 +88,11 @@ func (p *Policy) sameRows(r, other *Rule) bool {
 }
 
 // listed reports that referenced_by has the column of q, which names things as
-// part does.
+// part does, in the same place.
 func listed(r *Rule, part *Part, other *Rule, q *Part) bool {
 	refs := fullRefs(other, q)
-	if len(refs) != 1 || refs[0].Each || len(refs[0].Path) > 0 || !slices.Equal(part.Path.Literals, q.Path.Literals) {
+	if len(refs) != 1 || refs[0].Each || len(refs[0].Path) > 0 || !slices.Equal(part.Path.Literals, q.Path.Literals) ||
+		!slices.Equal(part.Store.Literals, q.Store.Literals) {
 		return false
 	}
 	return slices.ContainsFunc(part.Want.ReferencedBy, func(c connector.Column) bool {
@@ -155,6 +159,9 @@ func (p *Policy) translation(part, q *Part) func(connector.Tuple) (connector.Tup
 	store, path := values(part.Store, q.Store), values(part.Path, q.Path)
 	if path == nil || len(q.Store.Refs) > 0 && store == nil {
 		return nil
+	}
+	if x, y := p.constant(part), p.constant(q); len(q.Path.Refs) > 1 && x != nil && y != nil && *x != *y {
+		return nil // what is alike here begins in different directories
 	}
 	ns := len(part.Store.Refs)
 	return func(t connector.Tuple) (connector.Tuple, bool) {

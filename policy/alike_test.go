@@ -106,6 +106,9 @@ func TestOneThingInOtherWords(t *testing.T) {
 		{"another database", "app.a media:{key}\nother.b media:{file}", "k", "parts[0] they are in another database"},
 		{"a name of two tables", "app.a disk:{path}\napp.b disk:{id}/{c.name}", "p", "parts[0] their name is made of two tables"},
 		{"a file in a tree", "app.a disk:{id}/\napp.b disk:{path}", "7", "parts[0] the directory may hold files that the part disk:{path} of the rule r1 names; they go with it, whichever rows still name them"},
+		{"two values in a directory in another", "app.a disk:{dir}/{name}\napp.b sub:{folder}/{file}", "sub n", "parts[0] which values made a name cannot be told from it"},
+		{"the same table of another database", "app.a media:{key}\nother.a media:{key}", "k", "parts[0] they are in another database"},
+		{"one table of two databases", "app.a media:{key}\nother.b media:{file}\napp.b media:{file}", "k", "b.file=k, parts[0] they are in another database"},
 		{"the row's own file in its tree", "app.a disk:{id}/ disk:{id}/a.mp3", "7", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -201,5 +204,27 @@ func TestTooManyParts(t *testing.T) {
 	_, err = policy.Parse("epitaph.yaml", policyOf(12000), nil)
 	if err == nil || strings.Count(err.Error(), "the policy has too many parts") != 1 || !strings.Contains(err.Error(), "epitaph.yaml:309:") {
 		t.Errorf("12000 parts: %.300v", err)
+	}
+}
+
+// A column of referenced_by is compared with the value that names the thing. The same
+// column may name it from another directory too, by another value.
+func TestListedColumnOfAnotherPlace(t *testing.T) {
+	const src = `version: 1
+stores: {app: {rows: "sqlite:app.db"}, disk: {files: /data}, sub: {files: /data/sub}}
+rules:
+  one: {retain: 1d, rows: app.a, anchor: {column: at}, parts: [{files: "disk:{path}", referenced_by: app.b.file}]}
+  two: {retain: 1d, rows: app.b, anchor: {column: at}, parts: [{files: "sub:{file}"}]}
+`
+	p, err := policy.Parse("epitaph.yaml", []byte(src), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	also := p.Rules[0].Parts[0].Want.Also
+	if len(also) != 1 {
+		t.Fatalf("%d other columns are looked at, want 1", len(also))
+	}
+	if got, ok := also[0].Of(connector.Tuple{"sub/x"}); !ok || !slices.Equal(got, connector.Tuple{"x"}) {
+		t.Errorf("looked for as %q, %v", got, ok)
 	}
 }
