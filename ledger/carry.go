@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // What holds for ever cannot keep all that came after it: a ledger has its name
@@ -193,8 +194,31 @@ func sayAgain(es []Entry) (facts []Fact, secrets []Secret) {
 	return facts, secrets
 }
 
+// saidAt is the time of a text of an entry: one that is said again is as old as the
+// entry that said it first.
+func (r *record) saidAt(name string) time.Time {
+	if r.kind != string(Pruned) {
+		return r.at
+	}
+	kind, number, _, ok := splitCarried(name)
+	if !ok {
+		return r.at
+	}
+	at, said := Entry{Facts: r.facts}.Instant(carriedName(&Entry{Kind: kind, Number: number}, "at"))
+	if !said {
+		return r.at
+	}
+	return at
+}
+
 // lastSealing is the number of the last entry that says that texts were sealed off.
 func lastSealing(ctx context.Context, q querier) (n int64, err error) {
 	err = q.QueryRowContext(ctx, "SELECT coalesce(max(entry), 0) FROM sealings").Scan(&n)
+	return n, err
+}
+
+// lastPruning is the number of the last entry that says that entries were pruned.
+func lastPruning(ctx context.Context, q querier) (n int64, err error) {
+	err = q.QueryRowContext(ctx, "SELECT coalesce(max(entry), 0) FROM prunes").Scan(&n)
 	return n, err
 }

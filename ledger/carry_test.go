@@ -252,3 +252,69 @@ func TestAPruningThatMakesUpAFork(t *testing.T) {
 		t.Errorf("complete %s, %v", r.Complete, r.Missing)
 	}
 }
+
+// A text that is said again is as old as the entry that said it first: who destroys
+// the names of those years destroys it too. Seen to fail with the time of the pruning
+// taken for that of the text.
+func TestATextSaidAgainIsAsOldAsItWas(t *testing.T) {
+	t.Parallel()
+	const needle = "ngaio-marsh-needle"
+	path := filepath.Join(t.TempDir(), "l.db")
+	now := day
+	l, err := ledger.Open(t.Context(), "sqlite:"+path, ledger.Config{Clock: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mustAppend(t, l, ledger.Entry{Kind: ledger.Forked, At: day, Secrets: []ledger.Secret{{Name: "reason", Text: needle}}})
+	mustAppend(t, l, slices.Repeat([]ledger.Entry{{Kind: ledger.Heartbeat, At: day}}, 600)...)
+	now = day.AddDate(3, 0, 0)
+	if r, err := l.Prune(t.Context(), ledger.Pruning{Before: day.AddDate(1, 0, 0), Secrets: []ledger.Secret{{Name: "who", Text: "cron"}}}); err != nil || r.Entries == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if d, err := l.SealOff(t.Context(), ledger.Selection{Before: day}, false); err != nil || d.Secrets != 0 {
+		t.Errorf("before the fork: %+v, %v; want nothing", d, err)
+	}
+	if d, err := l.SealOff(t.Context(), ledger.Selection{Before: day.AddDate(1, 0, 0)}, false); err != nil || d.Secrets != 1 {
+		t.Errorf("after the fork: %+v, %v; want the text of the fork alone", d, err)
+	}
+	if n := grep(t, path, needle); n > 0 {
+		t.Errorf("%d copies in the files", n)
+	}
+}
+
+// A pruning in the midst of a destruction may say again what is being destroyed. Seen
+// to fail without a look at the prunings: the text was called destroyed, and stood in
+// the newer one.
+func TestAPruningAmidASealOff(t *testing.T) {
+	t.Parallel()
+	const needle = "ngaio-marsh-needle"
+	path := filepath.Join(t.TempDir(), "l.db")
+	other := open(t, "sqlite:"+path)
+	beats := func(at time.Time) {
+		mustAppend(t, other, slices.Repeat([]ledger.Entry{{Kind: ledger.Heartbeat, At: at}}, 600)...)
+	}
+	prune := func(before time.Time) {
+		if r, err := other.Prune(t.Context(), ledger.Pruning{Before: before}); err != nil || r.Entries == 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	mustAppend(t, other, ledger.Entry{Kind: ledger.Forked, At: day, Secrets: []ledger.Secret{{Name: "reason", Text: needle}}})
+	beats(day)
+	beats(day.AddDate(1, 0, 0))
+	prune(day.AddDate(0, 6, 0))
+	between := func() {}
+	l, err := ledger.Open(t.Context(), "sqlite:"+path, ledger.Config{Clock: func() time.Time { between(); return time.Now() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	between = func() { between = func() {}; prune(day.AddDate(0, 18, 0)) }
+	d, err := l.SealOff(t.Context(), ledger.Selection{Subject: needle}, false)
+	if n := grep(t, path, needle); err == nil && n > 0 {
+		t.Errorf("%+v destroyed, and %d copies in the files", d, n)
+	}
+	if _, err := l.SealOff(t.Context(), ledger.Selection{Subject: needle}, false); err != nil || grep(t, path, needle) > 0 {
+		t.Errorf("again: %v, %d copies in the files", err, grep(t, path, needle))
+	}
+}

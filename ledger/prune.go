@@ -90,6 +90,10 @@ func (l *Ledger) prune(ctx context.Context, p *Pruning) (r PruneReport, err erro
 	if err != nil {
 		return r, err
 	}
+	last, err := lastPruning(ctx, l.read)
+	if err != nil {
+		return r, err
+	}
 	es, err := l.toCarry(ctx, minimum)
 	if err != nil {
 		return r, err
@@ -105,6 +109,9 @@ func (l *Ledger) prune(ctx context.Context, p *Pruning) (r PruneReport, err erro
 		within: func(ctx context.Context, tx *txn, first int64) error {
 			if now, err := lastSealing(ctx, tx); err != nil || now != sealing {
 				return cmp.Or(err, errors.New("texts were sealed off meanwhile, maybe one that would be said again; run it again"))
+			}
+			if now, err := lastPruning(ctx, tx); err != nil || now != last {
+				return cmp.Or(err, errors.New("others pruned meanwhile, maybe what would be said again; run it again"))
 			}
 			return tx.prune(ctx, first, minimum)
 		},

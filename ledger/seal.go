@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -68,13 +69,17 @@ func (l *Ledger) SealOff(ctx context.Context, s Selection, dry bool, secrets ...
 	if l.write == nil && !dry {
 		return done, ErrReadOnly
 	}
+	pruning, err := lastPruning(ctx, l.read)
+	if err != nil {
+		return done, fmt.Errorf("seal off: %w", err)
+	}
 	targets, err := l.selectTargets(ctx, s, &done)
 	if err != nil {
 		return done, fmt.Errorf("seal off: %w", err)
 	}
 	for part := range slices.Chunk(targets, targetsPerEntry) {
 		if !dry {
-			n, err := l.sealOff(ctx, part, secrets)
+			n, err := l.sealOff(ctx, part, pruning, secrets)
 			if err != nil {
 				return done, fmt.Errorf("seal off: %w", err)
 			}
@@ -174,7 +179,8 @@ func (l *Ledger) nextSealed(ctx context.Context, after int64, s Selection) (numb
 // choose says what of one entry the selection takes.
 func (s Selection) choose(number int64, r *record, blob []byte) (target, error) {
 	t := target{number: number}
-	if !s.Before.IsZero() && !r.at.Before(s.Before) {
+	old := !s.Before.IsZero() && r.at.Before(s.Before)
+	if !s.Before.IsZero() && !old && r.kind != string(Pruned) {
 		return t, nil
 	}
 	texts, err := decodeSealed(blob)
@@ -182,7 +188,8 @@ func (s Selection) choose(number int64, r *record, blob []byte) (target, error) 
 		return t, err
 	}
 	for i, slot := range texts.secrets {
-		if slot.salt != nil && (!s.Before.IsZero() || s.Subject != "" && hasWord(string(slot.text), s.Subject)) {
+		aged := old || !s.Before.IsZero() && i < len(r.secrets) && r.saidAt(r.secrets[i].name).Before(s.Before)
+		if slot.salt != nil && (aged || s.Subject != "" && hasWord(string(slot.text), s.Subject)) {
 			t.secrets = append(t.secrets, i)
 		}
 	}
@@ -191,7 +198,7 @@ func (s Selection) choose(number int64, r *record, blob []byte) (target, error) 
 		if slot.salt == nil {
 			continue
 		}
-		take := !s.Before.IsZero()
+		take := old
 		if take && s.Keep == nil && !tracked {
 			t.items = append(t.items, i)
 			continue
@@ -299,8 +306,9 @@ func (h *targetsHash) sum() [32]byte {
 }
 
 // sealOff writes one sealing entry and destroys what it says, in one
-// transaction.
-func (l *Ledger) sealOff(ctx context.Context, targets []target, secrets []Secret) (int64, error) {
+// transaction. It refuses where another pruning than that was the last: it may say
+// again what is to be destroyed.
+func (l *Ledger) sealOff(ctx context.Context, targets []target, pruning int64, secrets []Secret) (int64, error) {
 	var items, texts int64
 	var hash targetsHash
 	for i := range targets {
@@ -317,6 +325,9 @@ func (l *Ledger) sealOff(ctx context.Context, targets []target, secrets []Secret
 	return l.submit(ctx, &request{
 		entries: []*prepared{p}, alone: true, turn: make(chan bool, 1),
 		within: func(ctx context.Context, tx *txn, first int64) error {
+			if now, err := lastPruning(ctx, tx); err != nil || now != pruning {
+				return cmp.Or(err, errors.New("entries were pruned meanwhile, and what is to be destroyed may be said again; run it again"))
+			}
 			for i := range targets {
 				if err := tx.destroy(ctx, first, &targets[i]); err != nil {
 					return fmt.Errorf("entry %d: %w", targets[i].number, err)
