@@ -145,7 +145,7 @@ func (p *Policy) spot(store string) spot {
 	case !ok:
 		return spot{}
 	case s.Kind == Objects:
-		return spot{"objects " + s.Options["endpoint"], s.Bucket()}
+		return spot{"objects " + strings.TrimSuffix(s.Options["endpoint"], "/"), s.Bucket()}
 	case filepath.IsAbs(s.Target):
 		return spot{string(s.Kind), filepath.Clean(s.Target)}
 	default: // below the policy's folder, wherever that is

@@ -32,6 +32,9 @@ stores:
 rules:
 `
 	src := head
+	if strings.Contains(parts, "double:") { // of a bucket of two stores no row can name it
+		src = strings.Replace(head, "rules:\n", "  double: {objects: \"s3://twin-bucket\", endpoint: \"https://s3.example.org/\"}\nrules:\n", 1)
+	}
 	for i, rule := range strings.Split(strings.TrimSpace(parts), "\n") {
 		store, list, _ := strings.Cut(strings.TrimSpace(rule), " ")
 		src += fmt.Sprintf("  r%d:\n    retain: 1d\n    rows: %s\n    anchor: {column: at}\n    parts:\n", i, store)
@@ -100,6 +103,7 @@ func TestOneThingInOtherWords(t *testing.T) {
 		{"a directory of a longer name", "app.a disk:{path}\napp.b beside:{file}", "sub/p", ""},
 		{"beside a directory", "app.a sub:{path}\napp.b beside:{file}", "p", ""},
 		{"the policy's own folder", "app.a below:{path}\napp.b here:{file}", "p", "b.file=below/p"},
+		{"one bucket under two names", "app.a twin:{key}\napp.b double:{file}", "k", "b.file=k"},
 		{"another directory", "app.a disk:{path}\napp.b scratch:{file}", "p", ""},
 		{"a tree elsewhere", "app.a disk:x/{id}/\napp.b disk:y/{path}", "7", ""},
 		{"two trees", "app.a disk:{id}/\napp.b disk:{run}/", "7", "b.run=7"},
