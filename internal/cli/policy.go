@@ -50,8 +50,13 @@ func (a *app) policyOrLedger() (*policy.Policy, error) {
 }
 
 // ledgerAlone is the ledger of a flag or, where there is no policy, that of the
-// environment, as the commands for tracked files and sessions take it.
+// environment, as the commands for tracked files and sessions take it. A policy that
+// was named must be there: else another ledger than its own would be shown or proven.
 func (a *app) ledgerAlone(flag string) string {
+	named, _ := a.env.Lookup("EPITAPH_POLICY")
+	if a.global.policy != "" || named != "" {
+		return flag
+	}
 	if _, err := os.Stat(a.policyPath()); flag == "" && errors.Is(err, fs.ErrNotExist) {
 		flag, _ = a.env.Lookup("EPITAPH_LEDGER")
 	}
