@@ -66,6 +66,30 @@ func TestReferencedByTextWithArrays(t *testing.T) {
 	})
 }
 
+// PostgreSQL has collations that LIKE refuses. A column of one is looked at all the same.
+func TestReferencedByTextWithoutLike(t *testing.T) {
+	t.Parallel()
+	s := open(t, "postgres")
+	s.do("CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+		"CREATE TABLE root (id integer PRIMARY KEY, created_at timestamptz, name text)", "CREATE INDEX ix_at ON root (created_at)",
+		"CREATE TABLE other (id integer PRIMARY KEY, name text COLLATE folded)",
+		"INSERT INTO root VALUES (1, "+due+", 'one'), (2, "+due+", 'two')", "INSERT INTO other VALUES (1, 'two')")
+	q := query("root")
+	q.Wants = []connector.Want{{Refs: []connector.Ref{{Column: "name"}}, ReferencedBy: []connector.Column{{Table: "other", Column: "name"}}}}
+	if got := faults(s.check(q)); len(got) > 0 {
+		t.Errorf("faults %q", got)
+	}
+	cl, rs := s.c.Claim(s.ctx(), q, s.scan(q))
+	defer cl.Release()
+	if len(rs) != 2 || isKept(rs[0]) || !isKept(rs[1]) {
+		t.Errorf("kept %v, want two and not one", rs)
+	}
+	s.do(`INSERT INTO other VALUES (2, ' ["one"]')`)
+	if got := faults(s.check(q)); len(got) != 1 {
+		t.Errorf("with an array: faults %q, want one", got)
+	}
+}
+
 // What rows name by other columns, and in other words, is needed by them too.
 func TestNamedInOtherWords(t *testing.T) {
 	t.Parallel()

@@ -39,7 +39,7 @@ func (c *Connector) checkArrays(ctx context.Context, b *binding) error {
 func (c *Connector) arraysIn(ctx context.Context, col *column) (found bool, err error) {
 	t := quoteTable(c.d, col.table)
 	expr := of(c.d, t, []*column{col})[0]
-	s := newStmt(c.d, "SELECT ", expr, " FROM ", t, " WHERE LTRIM(", expr, fmt.Sprintf(") LIKE '[%%' LIMIT %d", arrayRows))
+	s := newStmt(c.d, "SELECT ", expr, " FROM ", t, " WHERE SUBSTR(LTRIM(", expr, fmt.Sprintf("), 1, 1) = '[' LIMIT %d", arrayRows)) // not LIKE, which some collations refuse
 	err = c.readWithin(ctx, c.trial(), func(ctx context.Context, conn *sql.Conn) error {
 		return s.each(ctx, conn, 1, func(v []any) error {
 			text, _ := asText(v[0])
