@@ -92,10 +92,13 @@ func (r record) write(dir int) error {
 // its time.
 func endNow(dir int, now time.Time) {
 	r, err := readRecord(dir)
-	if err != nil || !r.Expires.After(now) {
+	if err != nil || !r.Expires.After(now) && r.Boot == "" {
 		return
 	}
-	r.Expires, r.Boot = now, ""
+	r.Boot = "" // by a clock that was set ahead its time has passed, and it is not over
+	if r.Expires.After(now) {
+		r.Expires = now
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		return
