@@ -49,6 +49,9 @@ Status: 0 done · 1 some items failed or are unknown · 2 usage or policy error 
 		SilenceUsage:      true,
 		Args:              cobra.ArbitraryArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return filled(cmd.Flags(), "policy", "ledger", "root") // else another one would be worked on
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
