@@ -129,6 +129,15 @@ func (d *Disposer) Settle(ctx context.Context, x Disposal, dead func(ledger.Entr
 		if e.Rule != x.Rule || e.Store != x.Store || e.Run != d.id && !dead(e) {
 			continue
 		}
+		if e.Run != d.id { // who is dead now may have ended it after it was read
+			open, err := d.isOpen(ctx, e.Number)
+			if err != nil {
+				return *w.rep, fmt.Errorf("read open intents: %w", err)
+			}
+			if !open {
+				continue
+			}
+		}
 		b := &batch{work: w, intent: e.Number, old: true, things: make(map[plan.Thing]*thing)}
 		for _, it := range e.Items {
 			b.remember(it)
@@ -145,6 +154,16 @@ func (d *Disposer) Settle(ctx context.Context, x Disposal, dead func(ledger.Entr
 		}
 	}
 	return *w.rep, nil
+}
+
+// isOpen reports an intent that has no outcome now.
+func (d *Disposer) isOpen(ctx context.Context, number int64) (bool, error) {
+	for e, err := range d.c.Ledger.OpenIntents(ctx) {
+		if err != nil || e.Number >= number {
+			return e.Number == number, err
+		}
+	}
+	return false, nil
 }
 
 // work makes what the batches of one disposal share.

@@ -151,6 +151,31 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// Whoever is dead may have written his outcome after the intent was read, and before
+// he was looked for: it is not written again. Seen to fail without another look at
+// the intent: what went once was counted twice.
+func TestSettleLooksAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	items := w.things(2)
+	w.through = &cutLedger{Ledger: w.ledger, at: 2} // the outcome
+	if _, _, err := w.disposer().Dispose(t.Context(), disposal(items...)); err == nil {
+		t.Fatal("it was not cut short")
+	}
+	w.through = nil
+	dead := func(ledger.Entry) bool { return true }
+	meanwhile := func(ledger.Entry) bool {
+		rep, err := w.disposer().Settle(t.Context(), disposal(), dead)
+		if err != nil || rep.Gone != 2 {
+			t.Errorf("got %+v, %v", rep, err)
+		}
+		return true
+	}
+	if rep, err := w.disposer().Settle(t.Context(), disposal(), meanwhile); err != nil || rep.Gone != 0 || w.open() != 0 {
+		t.Errorf("settled twice: %+v, %v", rep, err)
+	}
+}
+
 // A store that cannot be seen makes items unknown; the same disposer settles
 // them when it can be seen again.
 func TestDisposeUnknownIsSettled(t *testing.T) {
