@@ -59,6 +59,10 @@ arrived than was sent.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := a.untilStopped(cmd.Context())
 			defer cancel()
+			// Left out, the file would be tracked without an end, or as one that stays here.
+			if err := filled(cmd.Flags(), "due", "scheduled", "at", "to", "acknowledge", "lease", "commit", "abandon"); err != nil {
+				return err
+			}
 			return a.runTrack(ctx, &f, args)
 		},
 	}
