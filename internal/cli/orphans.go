@@ -59,7 +59,7 @@ kind is left; 1 otherwise; 3 when --dispose was stopped.`,
 	}
 	f.addShow(cmd)
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's)")
+	fl.StringSliceVar(&f.tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's; '' for none)")
 	fl.StringVar(&f.older, "older", "4h", "leave alone what is younger than this `SPAN`")
 	fl.StringSliceVar(&f.allow, "allow", nil, "lift `INTERLOCKS` knowingly: items,ledger,clock; it goes on record")
 	fl.BoolVar(&f.dispose, "dispose", false, "dispose of files with a dead owner and of untracked files")

@@ -31,8 +31,9 @@ func (a *app) trailCommand() *cobra.Command {
 		Long: `Reads the ledger: runs, rules evaluated, intents, outcomes, incidents, in the order
 in which they were written. With --items, --item or --file it names paths and keys,
 which are personal data; what was destroyed shows as ‹sealed off›. Instants are
-in UTC. With --follow and --json each entry is an object on a line of its own; a
-server that goes away is waited for, and no entry is skipped or shown twice.
+in UTC. --json is one object with all entries; with --jsonl, or with --follow and
+--json, each entry is an object on a line of its own. A server that goes away is
+waited for while a trail is followed, and no entry is skipped or shown twice.
 
 Actions: ` + actionList() + `.`,
 		Example: "  epitaph trail --since 7d\n  epitaph trail --item 4711            # what became of record 4711?\n  epitaph trail --file '*.wav' --actor anna --csv\n  epitaph trail --follow --jsonl",

@@ -83,7 +83,7 @@ file or row was not checked.`,
 	fl.BoolVar(&f.hashes, "hashes", false, "read every file and compare its SHA-256")
 	fl.StringVar(&f.scope, "scope", "", "only files of this scope")
 	fl.StringVar(&f.sample, "sample", "", "only part `N/T` of the files")
-	fl.StringSliceVar(&f.tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's)")
+	fl.StringSliceVar(&f.tracked, "tracked", nil, "the `STORES` whose every file must be tracked (default: the policy's; '' for none)")
 	fl.StringArrayVar(&f.pairs, "pair", nil, "a file must have another beside it: `NAME=BESIDE:SPAN` (default: the policy's)")
 	fl.StringSliceVar(&f.agreement, "agreement", nil, "compare with these `TABLES` of the policy only; none for no table")
 	fl.IntVar(&f.workers, "workers", 0, "read so many files at the same time (default: one for each processor)")
