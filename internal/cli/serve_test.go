@@ -331,7 +331,7 @@ func TestServeStopsWritingToAnOldLedger(t *testing.T) {
 		must(t, err)
 	}
 	must(t, l.Close())
-	s := serve(t, dir, nil)
+	s := serve(t, dir, nil, "--prune=false")
 	s.wait(`"event":"checkpoint_signed"`)
 	for _, suffix := range []string{"-wal", "-shm"} {
 		must(t, os.RemoveAll(db+suffix))
